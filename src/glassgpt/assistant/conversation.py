@@ -1,0 +1,153 @@
+"""`Chat`: a conversation with memory, for the command line, the server and the page alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from glassgpt.core.errors import InputError
+from glassgpt.engine.language_model import LanguageModel, sampling_settings
+from glassgpt.text.template import Encoded, Message
+
+# A little chance keeps small models from repeating themselves; measured by eye on smollm2, see docs/log.md.
+CHAT_SAMPLING: dict[str, Any] = {"temperature": 0.5, "top_p": 0.9, "repetition_penalty": 1.1}
+DEFAULT_REPLY_TOKENS = 512
+
+
+class Reply(str):
+    """The assistant's text, with what a user has a right to know about it.
+
+    - `finish_reason`: "stop"; "length" when the token limit cut it off; "interrupted" when the user did.
+    - `left_out`: the earlier messages that no longer fitted the model's context when it was written.
+    - `tokens`: how many were generated.
+    """
+
+    finish_reason: str
+    left_out: tuple[Message, ...]
+    tokens: int
+
+    def __new__(cls, text: str, finish_reason: str, left_out: tuple[Message, ...] = (), tokens: int = 0) -> Reply:
+        reply = super().__new__(cls, text)
+        reply.finish_reason, reply.left_out, reply.tokens = finish_reason, left_out, tokens
+        return reply
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A conversation as it goes to the model: its ids, and the messages that had to stay outside."""
+
+    ids: list[int]
+    left_out: tuple[Message, ...]
+
+
+class Chat:
+    """A conversation: what was said is remembered and sent along.
+
+    Args:
+        model: from `glassgpt.load`; it needs a chat template.
+        system: instructions that stand before the conversation; None: the model's own default.
+        max_new_tokens: the most tokens of one reply (512, or a quarter of a short context, unless given).
+        sampling: the fields of `SamplingSettings`; what is not given follows `CHAT_SAMPLING`.
+
+    Raises:
+        InputError: the model has no chat template that is known.
+        ConfigError: a sampling setting is out of range or unknown.
+    """
+
+    def __init__(
+        self, model: LanguageModel, system: str | None = None, *, max_new_tokens: int | None = None, **sampling: Any
+    ) -> None:
+        self.model, self.template = model, model.template
+        self.sampling = CHAT_SAMPLING | sampling
+        sampling_settings(self.sampling)
+        self.max_new_tokens = max_new_tokens
+        self.messages: list[Message] = []
+        self.reply: Reply | None = None
+        self.set_system(system)
+
+    def set_system(self, system: str | None) -> None:
+        """Replace the instructions; the conversation stays."""
+        if system is not None and (not isinstance(system, str) or not system.strip()):
+            raise InputError("the system message is empty", hint="Give some instructions, or leave it out.")
+        self.system = system
+
+    def reset(self) -> None:
+        """Forget the conversation; the instructions stay."""
+        self.messages, self.reply = [], None
+
+    def say(self, text: str) -> Reply:
+        """Say something and wait for the whole reply; raises InputError if the text is empty or too long alone."""
+        for _ in self.stream(text):
+            pass
+        assert self.reply is not None
+        return self.reply
+
+    def stream(self, text: str) -> Iterator[str]:
+        """Say something; yields the reply as it is written. Afterwards `reply` holds the whole.
+
+        A stream that is closed early (or interrupted by Ctrl-C) keeps what was written so far, marked as such.
+        """
+        if not isinstance(text, str) or not text.strip():
+            raise InputError("the message is empty", hint="Type something to say.")
+        question: Message = {"role": "user", "content": text}
+        fitted = fit(self, [*self.messages, question], self.model.context_length, self._reserve())
+        pieces = self.model.stream_pieces(
+            fitted.ids, max_new_tokens=self._reserve(), stop=self.template.stop_strings, **self.sampling
+        )
+        return self._run(question, fitted, pieces)
+
+    def encode(self, messages: list[Message]) -> Encoded:
+        """Messages as the ids of a prompt, the system message included."""
+        system: list[Message] = [{"role": "system", "content": self.system}] if self.system is not None else []
+        return self.template.encode(self.model.tokenizer, system + messages, add_generation_prompt=True)
+
+    def _run(self, question: Message, fitted: Fitted, pieces: Iterator[Any]) -> Iterator[str]:
+        written, count, finish = "", 0, "interrupted"
+        try:
+            for piece in pieces:
+                count += piece.token is not None
+                written += piece.text
+                finish = piece.finish_reason or finish
+                if piece.text:
+                    yield piece.text
+        finally:
+            self.reply = Reply(self.template.reply(written), finish, fitted.left_out, count)
+            self.messages += [question, {"role": "assistant", "content": str(self.reply)}]
+
+    def _reserve(self) -> int:
+        """Room kept for the reply, and its limit: what was asked for, or a share of a short context."""
+        return (
+            self.max_new_tokens
+            if self.max_new_tokens is not None
+            else min(DEFAULT_REPLY_TOKENS, self.model.context_length // 4)
+        )
+
+
+class _Encoder(Protocol):
+    def encode(self, messages: list[Message]) -> Encoded: ...
+
+
+def fit(chat: _Encoder, messages: list[Message], context: int, reserve: int) -> Fitted:
+    """Leave out the oldest turns until the rest and a reply of `reserve` tokens fit into `context`.
+
+    Raises:
+        InputError: the last message does not fit even alone.
+    """
+    start = 0
+    while True:
+        ids = chat.encode(messages[start:]).ids
+        if len(ids) + reserve <= context:
+            return Fitted(ids, tuple(messages[:start]))
+        # Turns go whole, a question with its answer, so that the rest still begins with the user.
+        later = [i for i in range(start + 1, len(messages)) if messages[i]["role"] == "user"]
+        if not later:
+            raise InputError(
+                "the message has {given} tokens with its frame; {room} fit beside a reply of {reserve}",
+                hint="Shorten it, or use a model with a longer context (this one: {context}).",
+                given=len(ids),
+                room=max(0, context - reserve),
+                reserve=reserve,
+                context=context,
+            )
+        start = later[0]

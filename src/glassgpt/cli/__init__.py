@@ -1,0 +1,1 @@
+"""Thin verbs: each parses, calls the library and prints."""

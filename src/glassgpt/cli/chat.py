@@ -1,0 +1,183 @@
+"""`glassgpt chat`: talk to a model in the terminal."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from glassgpt.cli.options import add_model_options, add_sampling_options, load_model, note, print_json, sampling_given
+from glassgpt.core.errors import GlassError, NotFoundError, nearest
+from glassgpt.core.words import say
+
+if TYPE_CHECKING:
+    from glassgpt.assistant.conversation import Chat, Reply
+
+COMMANDS = ("/help", "/reset", "/system", "/save", "/exit")
+
+
+def add_parser(verbs: Any, common: argparse.ArgumentParser, language: str) -> None:
+    """Describe the verb."""
+    parser = verbs.add_parser("chat", parents=[common], help=say("talk to a model", language))
+    add_model_options(parser, language)
+    parser.add_argument(
+        "--system", metavar="TEXT", help=say("instructions that stand before the conversation", language)
+    )
+    parser.add_argument("--message", metavar="TEXT", help=say("say this, print the reply and exit", language))
+    defaults = {"temperature": 0.5, "top_p": 0.9, "repetition_penalty": 1.1, "max_new_tokens": 512}
+    add_sampling_options(parser, language, defaults)
+    parser.add_argument("--json", action="store_true", help=say("with --message: print the reply as JSON", language))
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """One message, or a conversation until /exit or the end of the input."""
+    if args.json and args.message is None:
+        raise GlassError("--json needs --message", hint='Try: glassgpt chat --message "Hello" --json')
+    model, _ = load_model(args)
+    from glassgpt.assistant.conversation import Chat
+
+    chat = Chat(model, args.system, max_new_tokens=args.max_new_tokens, **sampling_given(args))
+    if args.message is None:
+        return Conversation(chat, args.language).run()
+    if args.json:
+        reply = chat.say(args.message)
+        print_json(
+            {
+                "model": model.name,
+                "precision": model.precision,
+                "reply": str(reply),
+                "finish_reason": reply.finish_reason,
+                "tokens": reply.tokens,
+                "left_out": list(reply.left_out),
+            }
+        )
+        return 0
+    _print_stream(chat, args.message)
+    print()
+    assert chat.reply is not None
+    _tell(chat.reply, args.language)
+    return 0
+
+
+class Conversation:
+    """The loop in the terminal: reads lines, answers them, obeys commands."""
+
+    def __init__(self, chat: Chat, language: str) -> None:
+        self.chat, self.language = chat, language
+        self.interactive = sys.stdin.isatty()
+
+    def run(self) -> int:
+        """Until /exit, Ctrl-D, or the end of piped input."""
+        with contextlib.suppress(ImportError):
+            import readline  # noqa: F401 - gives input() line editing and history
+        self.say(
+            "Hello! You are talking to {model}, which runs on this computer alone. /help lists the commands; Ctrl-C "
+            "stops a reply.",
+            model=self.chat.model.name,
+        )
+        while True:
+            try:
+                line = input("> " if self.interactive else "").strip()
+            except EOFError:
+                if self.interactive:
+                    print()
+                return 0
+            except KeyboardInterrupt:
+                print()
+                self.say("To leave, type /exit.")
+                continue
+            if line == "/exit":
+                return 0
+            if not line:
+                continue
+            try:
+                self.obey(line) if line.startswith("/") else self.answer(line)
+            except GlassError as error:
+                note(f"{error.message(self.language)} {error.hint(self.language)}".rstrip())
+
+    def answer(self, line: str) -> None:
+        """Print the reply to one message, and what the user should know about it."""
+        # Ctrl-C ends the stream; what was written so far stays in the conversation.
+        with contextlib.suppress(KeyboardInterrupt):
+            _print_stream(self.chat, line)
+        print("\n")
+        if self.chat.reply is not None:
+            _tell(self.chat.reply, self.language)
+
+    def obey(self, line: str) -> None:
+        """Carry out a command."""
+        command, _, rest = line.partition(" ")
+        rest = rest.strip()
+        if command == "/help":
+            self.say("/reset forgets the conversation")
+            self.say("/system TEXT sets the instructions (without TEXT: shows them)")
+            self.say("/save FILE writes the conversation to a JSON file")
+            self.say("/exit leaves (or Ctrl-D)")
+        elif command == "/reset":
+            self.chat.reset()
+            self.say("The conversation is forgotten; the instructions stay.")
+        elif command == "/system":
+            if rest:
+                self.chat.set_system(rest)
+                self.say("The instructions are set.")
+            else:
+                print(self.chat.system or say("(the model's own)", self.language))
+        elif command == "/save":
+            path = save_conversation(self.chat, rest)
+            self.say("Saved: {path}", path=path)
+        else:
+            near = nearest(command, list(COMMANDS))
+            raise NotFoundError(
+                "there is no command {name}",
+                hint="Did you mean {near}?" if near else "/help lists the commands.",
+                name=command,
+                near=near,
+            )
+
+    def say(self, template: str, **facts: Any) -> None:
+        """A sentence of the program's own, in the user's language."""
+        print(say(template, self.language, **facts), flush=True)
+
+
+def save_conversation(chat: Chat, name: str) -> Path:
+    """Write the conversation as JSON; an existing file is never overwritten."""
+    if not name:
+        raise GlassError("/save needs a file name", hint="For example: /save chat.json")
+    path = Path(name).expanduser()
+    messages = ([{"role": "system", "content": chat.system}] if chat.system else []) + chat.messages
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            json.dump({"model": chat.model.name, "messages": messages}, file, ensure_ascii=False, indent=2)
+    except FileExistsError:
+        raise GlassError(
+            "{path} exists already", hint="Choose another name; nothing is overwritten.", path=path
+        ) from None
+    except OSError as error:
+        raise GlassError(
+            "{path} cannot be written ({reason})", hint="Choose another place.", path=path, reason=error.strerror
+        ) from None
+    return path.resolve()
+
+
+def _print_stream(chat: Chat, message: str) -> None:
+    stream = chat.stream(message)
+    with contextlib.closing(stream):  # type: ignore[type-var]
+        for text in stream:
+            print(text, end="", flush=True)
+
+
+def _tell(reply: Reply, language: str) -> None:
+    """What the user should know beside the text: left out turns, a reply cut off."""
+    if reply.left_out:
+        note(say("(The conversation has outgrown the model's context: its first {count} messages were left out, from "
+                 "“{first}” on.)", language, count=len(reply.left_out),
+                 first=reply.left_out[0]["content"][:40]))  # fmt: skip
+    if reply.finish_reason == "length":
+        note(say("(The reply was cut off after {count} tokens; --max-new-tokens allows more.)", language,
+                 count=reply.tokens))  # fmt: skip
+    if reply.finish_reason == "interrupted":
+        note(say("(Stopped. What was written stays in the conversation.)", language))

@@ -1,0 +1,88 @@
+"""What several verbs share: the options for a model and for sampling, and loading with a word about it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from glassgpt.core.words import say
+
+if TYPE_CHECKING:
+    from glassgpt.engine.language_model import LanguageModel
+
+DEFAULT_MODEL = "smollm2"
+SAMPLING = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty", "seed")
+
+
+def add_model_options(parser: argparse.ArgumentParser, language: str) -> None:
+    """--model, --precision, --device, --template, --threads."""
+    parser.add_argument(
+        "--model",
+        default=DEFAULT_MODEL,
+        metavar="M",
+        help=say("a name from `glassgpt models`, a folder, a .gguf file or a hub id (default: {name})", language,
+                 name=DEFAULT_MODEL),
+    )  # fmt: skip
+    parser.add_argument(
+        "--precision", default="float32", metavar="P", help=say("float32 (default) or bfloat16", language)
+    )
+    parser.add_argument("--device", default="cpu", metavar="D", help=say("cpu (default), cuda, mps or auto", language))
+    parser.add_argument(
+        "--template", metavar="T", help=say("the chat template's name, if it is not recognised", language)
+    )
+    parser.add_argument(
+        "--threads", type=int, metavar="N", help=say("threads to compute with (default: all cores)", language)
+    )
+
+
+def add_sampling_options(parser: argparse.ArgumentParser, language: str, defaults: dict[str, Any]) -> None:
+    """The sampling settings; what is not given stays None, and the library's default holds."""
+    shown = {"temperature": 0.8, "top_k": 0, "top_p": 1.0, "min_p": 0.0, "repetition_penalty": 1.0} | defaults
+    words = {
+        "temperature": "0 takes the likeliest token; higher is more varied (default: {value})",
+        "top_k": "only the K likeliest tokens; 0 for all (default: {value})",
+        "top_p": "only the likeliest tokens that reach this probability (default: {value})",
+        "min_p": "only tokens at least this share as likely as the likeliest (default: {value})",
+        "repetition_penalty": "divide the scores of tokens already seen (default: {value})",
+    }
+    for name, text in words.items():
+        kind = int if name == "top_k" else float
+        flag = "--" + name.replace("_", "-")
+        parser.add_argument(flag, type=kind, metavar="X", help=say(text, language, value=shown[name]))
+    parser.add_argument("--seed", type=int, metavar="N", help=say("the same seed gives the same text", language))
+    parser.add_argument(
+        "--max-new-tokens", type=int, metavar="N", help=say("the most tokens to write (default: {value})", language,
+                                                            value=defaults["max_new_tokens"])
+    )  # fmt: skip
+
+
+def sampling_given(args: argparse.Namespace) -> dict[str, Any]:
+    """The sampling settings that the user gave."""
+    return {name: getattr(args, name) for name in SAMPLING if getattr(args, name) is not None}
+
+
+def load_model(args: argparse.Namespace) -> tuple[LanguageModel, float]:
+    """Load the model that the options name; with the seconds it took, imports not counted."""
+    import torch
+
+    from glassgpt.core.threads import check_threads, thread_budget
+    from glassgpt.engine.load import load
+
+    torch.set_num_threads(check_threads(args.threads) if args.threads is not None else thread_budget())
+    begin = time.perf_counter()
+    model = load(args.model, precision=args.precision, device=args.device, template=args.template)
+    return model, time.perf_counter() - begin
+
+
+def print_json(value: Any) -> None:
+    """One JSON value on stdout; escapes instead of characters where the console is not UTF-8."""
+    encoding = (getattr(sys.stdout, "encoding", None) or "").lower().replace("-", "")
+    print(json.dumps(value, ensure_ascii=encoding != "utf8", indent=2))
+
+
+def note(text: str) -> None:
+    """A remark for the user beside the output: on stderr, so that stdout stays clean."""
+    print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,1 @@
+"""What everything else may rely on: errors, words, threads. Imports no torch."""

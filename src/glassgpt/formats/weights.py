@@ -1,0 +1,71 @@
+"""From named tensors to a network: every format ends here, so every check stands once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from glassgpt.core.errors import FormatError
+from glassgpt.model.config import ModelConfig
+from glassgpt.model.gpt import GPT
+
+
+def build(config: ModelConfig, tensors: Iterable[tuple[str, Tensor]], source: str, dtype: torch.dtype) -> GPT:
+    """A network with these weights, in evaluation mode.
+
+    Args:
+        config: the network's shape.
+        tensors: pairs of our parameter name and its weights, in any floating type.
+        source: what the user knows the model as, for messages.
+        dtype: the type the network computes in; norms stay in float32 arithmetic whatever it is.
+
+    Raises:
+        FormatError: a tensor is missing, unknown, doubled, of another shape, or holds NaN or infinity.
+    """
+    model = GPT.empty(config)
+    expected = {name: tuple(p.shape) for name, p in model.named_parameters()}
+    state: dict[str, Tensor] = {}
+    for name, tensor in tensors:
+        if name not in expected or name in state:
+            raise FormatError(
+                "{source}: unexpected tensor {name}",
+                hint="The weights belong to another kind of model than its settings say.",
+                source=source,
+                name=name,
+            )
+        check_shape(source, name, tuple(tensor.shape), expected[name])
+        # One sum instead of one look at each number: NaN and infinity survive addition.
+        if not bool(torch.isfinite(tensor.sum(dtype=torch.float32))):
+            raise FormatError(
+                "{source}: tensor {name} holds NaN or infinite numbers",
+                hint="The file is damaged or the training run diverged; use another copy or checkpoint.",
+                source=source,
+                name=name,
+            )
+        state[name] = tensor.to(dtype).contiguous()
+    missing = sorted(set(expected) - set(state))
+    if missing:
+        raise FormatError(
+            "{source}: {count} tensors are missing, the first is {name}",
+            hint="The file is incomplete; fetch it again.",
+            source=source,
+            count=len(missing),
+            name=missing[0],
+        )
+    model.load_state_dict(state, assign=True)
+    return model.eval().requires_grad_(False)
+
+
+def check_shape(source: str, name: str, given: tuple[int, ...], expected: tuple[int, ...]) -> None:
+    """Raise FormatError unless a tensor has the shape that the settings call for."""
+    if given != expected:
+        raise FormatError(
+            "{source}: tensor {name} has shape {given}; the settings call for {expected}",
+            hint="The weights and the settings are not of the same model.",
+            source=source,
+            name=name,
+            given=list(given),
+            expected=list(expected),
+        )

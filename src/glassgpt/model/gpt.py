@@ -1,0 +1,170 @@
+"""GPT: the decoder-only Transformer, in every family that `ModelConfig` can express.
+
+Token ids become vectors; each block lets every position read from the ones before it (attention) and then
+think about what it read (MLP), both added to a running sum, the residual stream; a last norm and the head turn
+each vector into a score for every token that could come next.
+
+Shapes: B sequences, T positions, C width, H query heads, K key/value heads, D head width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from glassgpt.core.errors import InputError
+from glassgpt.model.attention import CausalSelfAttention, LayerCache, causal_mask
+from glassgpt.model.config import ModelConfig
+from glassgpt.model.layers import MLP, GatedMLP, make_mlp, make_norm
+from glassgpt.model.positions import LearnedPositions, Rotary, sinusoidal_table
+
+
+class Cache(LayerCache, Protocol):
+    """A key/value cache as the network sees it: handed in, never made here."""
+
+    @property
+    def length(self) -> int:
+        """How many positions are already in it."""
+        ...
+
+
+class Block(nn.Module):
+    """Attention and MLP, each behind a norm and added to the residual stream."""
+
+    def __init__(self, config: ModelConfig, layer: int) -> None:
+        super().__init__()
+        self.sliding = layer in config.sliding_layers
+        self.attention_norm = make_norm(config.norm, config.n_embd, config.norm_eps)
+        self.attention = CausalSelfAttention(config, layer)
+        self.mlp_norm = make_norm(config.norm, config.n_embd, config.norm_eps)
+        self.mlp = make_mlp(config.mlp, config.n_embd, config.mlp_dim, config.mlp_bias)
+        post = config.post_norms
+        self.attention_post_norm = make_norm(config.norm, config.n_embd, config.norm_eps) if post else nn.Identity()
+        self.mlp_post_norm = make_norm(config.norm, config.n_embd, config.norm_eps) if post else nn.Identity()
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(
+        self, x: Tensor, mask: Tensor | None, rope: tuple[Tensor, Tensor] | None, cache: LayerCache | None
+    ) -> Tensor:
+        """`x`, the residual stream [B, T, C], to the same shape."""
+        attention_out = self.attention(self.attention_norm(x), mask, rope, cache)
+        x = x + self.dropout(self.attention_post_norm(attention_out))
+        mlp_out = self.mlp(self.mlp_norm(x))
+        return x + self.dropout(self.mlp_post_norm(mlp_out))
+
+
+class GPT(nn.Module):
+    """A decoder-only Transformer (Radford et al. 2018, 2019, and its descendants)."""
+
+    positions_table: Tensor
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embed = nn.Embedding(config.vocab_size, config.n_embd)
+        if config.positions == "learned":
+            self.positions = LearnedPositions(config.context_length, config.n_embd)
+        elif config.positions == "sinusoidal":
+            with torch.device("cpu"):
+                table = sinusoidal_table(config.context_length, config.n_embd)
+            self.register_buffer("positions_table", table, persistent=False)
+        elif config.positions == "rotary":
+            self.rope = Rotary(config.head_dim, config.rope_theta, config.rope_scaling)
+            # Layers with a window turn by their own base, never stretched: they see no far position.
+            local = config.rope_local_theta
+            self.rope_local = Rotary(config.head_dim, local) if local is not None else self.rope
+        self.dropout = nn.Dropout(config.dropout)
+        self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.n_layer))
+        self.norm = make_norm(config.norm, config.n_embd, config.norm_eps)
+        self.head = None if config.tie_embeddings else nn.Linear(config.n_embd, config.vocab_size, bias=False)
+        self.reset_parameters()
+
+    @classmethod
+    def empty(cls, config: ModelConfig) -> GPT:
+        """A network without storage, for `load_state_dict(..., assign=True)`: nothing is filled twice."""
+        with torch.device("meta"):
+            return cls(config)
+
+    def reset_parameters(self) -> None:
+        """GPT-2's start: normal with deviation 0.02, projections into the residual stream smaller with depth."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear | nn.Embedding | LearnedPositions):
+                nn.init.normal_(module.weight, std=0.02)
+            if isinstance(module, nn.Linear) and module.bias is not None:
+                nn.init.zeros_(module.bias)
+        for module in self.modules():
+            if isinstance(module, CausalSelfAttention | MLP | GatedMLP):
+                last = module.out_proj if isinstance(module, CausalSelfAttention) else module.down
+                nn.init.normal_(last.weight, std=0.02 / math.sqrt(2 * self.config.n_layer))
+
+    def forward(self, ids: Tensor, keep: Tensor | None = None, cache: Cache | None = None) -> Tensor:
+        """Scores for the next token at every position.
+
+        Args:
+            ids: token ids [B, T]; with a cache, those that follow what it holds.
+            keep: [B, S], False on padding (left or right), over the cached and the new positions.
+            cache: keys and values of earlier positions; it grows by T.
+
+        Returns:
+            logits [B, T, V].
+
+        Raises:
+            InputError: the sequence is empty or longer than the model's context.
+        """
+        return self.logits(self.hidden(ids, keep, cache))
+
+    def hidden(self, ids: Tensor, keep: Tensor | None = None, cache: Cache | None = None) -> Tensor:
+        """The residual stream after the last norm, [B, T, C]; arguments and errors as in `forward`."""
+        config, (batch, length) = self.config, ids.shape
+        start = cache.length if cache is not None else 0
+        self._check_length(start + length, length)
+        places = torch.arange(start + length, device=ids.device).expand(batch, -1)  # [B, S]
+        # A token's position counts real tokens only, so that padding on the left changes nothing.
+        positions = places if keep is None else (keep.long().cumsum(-1) - 1).clamp(min=0)
+        positions = positions[:, start:]  # [B, T]
+
+        x = self.embed(ids) * config.embed_scale  # [B, T, C]
+        rope = rope_local = None
+        if config.positions == "learned":
+            x = x + self.positions(positions)
+        elif config.positions == "sinusoidal":
+            x = x + self.positions_table[positions].to(x.dtype)
+        elif config.positions == "rotary":
+            rope = self.rope(positions, x.dtype)  # [B, 1, T, D] each
+            rope_local = self.rope_local(positions, x.dtype) if self.rope_local is not self.rope else rope
+
+        mask = window_mask = None
+        if length > 1 or keep is not None:  # one new token sees all that came before: no mask
+            mask = causal_mask(places[:, start:], places, keep=keep)  # [B, 1, T, S]
+        if config.sliding_layers:
+            window_mask = causal_mask(places[:, start:], places, config.sliding_window, keep)
+
+        x = self.dropout(x)
+        for block in self.blocks:
+            x = block(x, window_mask, rope_local, cache) if block.sliding else block(x, mask, rope, cache)
+        return self.norm(x)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """[..., C] after the last norm to scores [..., V]."""
+        logits = F.linear(hidden, self.embed.weight) if self.head is None else self.head(hidden)
+        cap = self.config.logit_softcap
+        return logits if cap is None else cap * torch.tanh(logits / cap)
+
+    def count_parameters(self) -> int:
+        """How many numbers are trained; tied weights count once."""
+        return sum(p.numel() for p in self.parameters())
+
+    def _check_length(self, total: int, new: int) -> None:
+        if new < 1:
+            raise InputError("there are no tokens to read", hint="Give at least one token.")
+        if total > self.config.context_length:
+            raise InputError(
+                "{total} tokens do not fit: the model's context is {limit}",
+                hint="Shorten the input, or use a model with a longer context.",
+                total=total,
+                limit=self.config.context_length,
+            )

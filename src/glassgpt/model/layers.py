@@ -1,0 +1,106 @@
+"""Norms and MLPs: the parts of a block that look at one position at a time."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from glassgpt.core.errors import ConfigError
+
+
+class RMSNorm(nn.Module):
+    """Divide by the root of the mean square, then scale (Zhang & Sennrich 2019, arXiv:1910.07467).
+
+    The statistics are computed in float32 whatever the input's type.
+    """
+
+    def __init__(self, width: int, eps: float = 1e-6) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`x` [..., C] to the same shape."""
+        wide = x.float()
+        wide = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)
+        return (wide * self.weight.float()).to(x.dtype)
+
+
+class LayerNorm(nn.Module):
+    """Subtract the mean, divide by the standard deviation, scale and shift (Ba et al. 2016, arXiv:1607.06450)."""
+
+    def __init__(self, width: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(width))
+        self.bias = nn.Parameter(torch.zeros(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`x` [..., C] to the same shape."""
+        return F.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps)
+
+
+def make_norm(kind: str, width: int, eps: float) -> nn.Module:
+    """The norm that a config names: "rmsnorm" or "layernorm"."""
+    if kind == "rmsnorm":
+        return RMSNorm(width, eps)
+    if kind == "layernorm":
+        return LayerNorm(width, eps)
+    raise ConfigError("norm is {kind!r}; expected layernorm or rmsnorm", kind=kind)
+
+
+class MLP(nn.Module):
+    """Two projections with a bend between them: up, activation, down.
+
+    Kinds: `gelu` (exact), `gelu_tanh` (GPT-2's approximation), `relu2` (squared ReLU, So et al. 2021),
+    `relu` (the 2017 Transformer).
+    """
+
+    def __init__(self, width: int, hidden: int, kind: str = "gelu", bias: bool = True) -> None:
+        super().__init__()
+        self.kind = kind
+        self.up = nn.Linear(width, hidden, bias=bias)
+        self.down = nn.Linear(hidden, width, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`x` [..., C] to the same shape."""
+        return self.down(activate(self.up(x), self.kind))
+
+
+class GatedMLP(nn.Module):
+    """An MLP whose up projection is multiplied by an activated gate (Shazeer 2020, arXiv:2002.05202).
+
+    Kinds: `swiglu` (SiLU gate) and `geglu` (tanh-approximated GELU gate).
+    """
+
+    def __init__(self, width: int, hidden: int, kind: str = "swiglu", bias: bool = False) -> None:
+        super().__init__()
+        self.kind = kind
+        self.gate = nn.Linear(width, hidden, bias=bias)
+        self.up = nn.Linear(width, hidden, bias=bias)
+        self.down = nn.Linear(hidden, width, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`x` [..., C] to the same shape."""
+        return self.down(activate(self.gate(x), self.kind) * self.up(x))
+
+
+def activate(x: Tensor, kind: str) -> Tensor:
+    """The activation of an MLP kind, element by element."""
+    if kind == "swiglu":
+        return F.silu(x)
+    if kind in ("geglu", "gelu_tanh"):
+        return F.gelu(x, approximate="tanh")
+    if kind == "gelu":
+        return F.gelu(x)
+    if kind == "relu2":
+        return F.relu(x).square()
+    if kind == "relu":
+        return F.relu(x)
+    raise ConfigError("mlp is {kind!r}; expected gelu, gelu_tanh, relu, relu2, swiglu or geglu", kind=kind)
+
+
+def make_mlp(kind: str, width: int, hidden: int, bias: bool) -> nn.Module:
+    """The MLP that a config names."""
+    return (GatedMLP if kind in ("swiglu", "geglu") else MLP)(width, hidden, kind, bias)

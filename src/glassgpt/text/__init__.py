@@ -1,0 +1,1 @@
+"""Characters to ids and back. Imports no torch."""
