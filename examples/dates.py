@@ -15,15 +15,15 @@ import time
 from datetime import date
 
 import torch
-from dates_data import BOS, EOS, ISO, LANGUAGES, PAD, WRITTEN, split_days, write
+from dates_data import ALPHABET, BOS, EOS, LANGUAGES, PAD, split_days, write
 from torch import Tensor
 from torch.nn import functional as F
 
 from glassgpt.model.transformer import Transformer, TransformerConfig
 
 CONFIG = TransformerConfig(
-    source_vocab=len(WRITTEN),
-    target_vocab=len(ISO),
+    source_vocab=len(ALPHABET),
+    target_vocab=len(ALPHABET),
     embed_size=64,
     heads=4,
     encoder_layers=2,
@@ -32,6 +32,7 @@ CONFIG = TransformerConfig(
     max_len=64,
     dropout=0.0,  # no text is seen twice
     pre_norm=True,
+    share_embeddings=True,
 )
 BATCH = 128
 PEAK_RATE = 3e-3
@@ -68,8 +69,8 @@ def train(days: list[date], seed: int, steps: int, minutes: float) -> Transforme
 
 def make_batch(days: list[date], language: str, rng: random.Random) -> tuple[Tensor, Tensor]:
     """Source [B, S] in `language`, target [B, T] in ISO form between start and end marks."""
-    sources = [WRITTEN.encode(write(day, language, rng)) for day in days]
-    targets = [[BOS, *ISO.encode(day.isoformat()), EOS] for day in days]
+    sources = [ALPHABET.encode(write(day, language, rng)) for day in days]
+    targets = [[BOS, *ALPHABET.encode(day.isoformat()), EOS] for day in days]
     return pad(sources), pad(targets)
 
 
@@ -81,8 +82,8 @@ def pad(rows: list[list[int]]) -> Tensor:
 
 def read(model: Transformer, texts: list[str]) -> list[str]:
     """What the model makes of each text."""
-    ids = model.generate(pad([WRITTEN.encode(text) for text in texts]), BOS, EOS, max_len=12)
-    return [ISO.decode(row) for row in ids.tolist()]
+    ids = model.generate(pad([ALPHABET.encode(text) for text in texts]), BOS, EOS, max_len=12)
+    return [ALPHABET.decode(row) for row in ids.tolist()]
 
 
 def exact_match(model: Transformer, days: list[date], language: str, seed: int) -> float:
@@ -103,7 +104,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=4.0, help="stop training after this time (default 4)")
     parser.add_argument("--seed", type=int, default=0, help="chooses weights, texts and held-out days (default 0)")
     args = parser.parse_args()
-    unknown = sorted(set("".join(args.texts)) - set(WRITTEN.alphabet))
+    unknown = sorted(set("".join(args.texts).lower()) - set(ALPHABET.alphabet))
     if unknown:
         parser.error(f"characters that occur in no date here: {' '.join(unknown)}")
 

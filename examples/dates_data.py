@@ -96,29 +96,28 @@ def numeral(number: int) -> str:
 
 
 class Characters:
-    """One id per character after padding, start and end."""
+    """One id per character after padding, start and end; capitals read as small letters."""
 
     def __init__(self, alphabet: str) -> None:
         self.alphabet = "".join(sorted(set(alphabet)))
-        self.ids = {character: number for number, character in enumerate(self.alphabet, start=3)}
+        self.ids = {character: number for number, character in enumerate(self.alphabet, start=EOS + 1)}
 
     def __len__(self) -> int:
-        return len(self.alphabet) + 3
+        return len(self.alphabet) + EOS + 1
 
     def encode(self, text: str) -> list[int]:
         """The ids of `text`; KeyError on a character outside the alphabet."""
-        return [self.ids[character] for character in text]
+        return [self.ids[character] for character in text.lower()]
 
     def decode(self, ids: list[int]) -> str:
         """The text up to the end mark."""
         ids = ids[: ids.index(EOS)] if EOS in ids else ids
-        return "".join(self.alphabet[number - 3] if number >= 3 else "?" for number in ids)
+        return "".join(self.alphabet[number - EOS - 1] if number > EOS else "?" for number in ids)
 
 
-ISO = Characters("0123456789-")
-WRITTEN = Characters(
+# One alphabet for both sides: a year's figures are then copied with their own embedding.
+ALPHABET = Characters(
     "".join(MONTHS + WEEKDAYS + ORDINALS).lower()
-    + "".join(MONTHS + WEEKDAYS + ORDINALS).upper()
     + "0123456789０１２３４５６７８９ ,./-（），"
     + DIGITS
     + "零十年月日号公元星期周礼拜天"

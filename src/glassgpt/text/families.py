@@ -11,9 +11,11 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Control:
-    """A control token by name; `BOS` and `EOS` are whatever the tokenizer calls so."""
+    """A control token by name; `BOS` and `EOS` are whatever the tokenizer calls so. One that is `or_text`
+    stands as text where the tokenizer has no such token."""
 
     name: str
+    or_text: bool = False
 
 
 BOS, EOS = Control("bos"), Control("eos")
@@ -73,8 +75,8 @@ class Family:
     def __post_init__(self) -> None:
         groups = [self.begin, self.generation or (), *self.tool_run]
         groups += [pieces for turn in self.turns.values() for pieces in (turn.before, turn.after)]
-        names = {p.name for pieces in groups for p in pieces if isinstance(p, Control)} - {"bos", "eos"}
-        object.__setattr__(self, "control", frozenset(names))
+        names = {p.name for pieces in groups for p in pieces if isinstance(p, Control) and not p.or_text}
+        object.__setattr__(self, "control", frozenset(names - {"bos", "eos"}))
 
 
 def _roles(*roles: str, **named: str) -> dict[str, str]:
@@ -90,25 +92,21 @@ def _between(start: str, separator: str, end: str, after: str, roles: dict[str, 
 
 
 _CHATML = _between("<|im_start|>", "\n", "<|im_end|>", "\n", _roles("system", "user", "assistant"))
-_PLAIN_CHATML = ("bos_token", "eos_token", "tools", "<|im_sep|>", "raise_exception", "loop.last", "image")
-_PLAIN_CHATML += ("strip", "trim", "think", "strftime")
-_RESPONSE = Turn(
-    ("\n", Control("<tool_response>"), "\n"), ("\n", Control("</tool_response>"))
+_PLAIN_CHATML: tuple[str, ...] = (
+    *("bos_token", "eos_token", "tools", "<|im_sep|>", "raise_exception", "loop.last", "image"),
+    *("strip", "trim", "think", "strftime"),
 )
+_RESPONSE = Turn(("\n", Control("<tool_response>"), "\n"), ("\n", Control("</tool_response>")))
 _PLAIN_RESPONSE = Turn(("\n<tool_response>\n",), ("\n</tool_response>",))
 _TOOL_RUN = ((Control("<|im_start|>"), "user"), (Control("<|im_end|>"), "\n"))
 
 _HEADERS = {
-    role: Turn(
-        (Control("<|start_header_id|>"), role, Control("<|end_header_id|>"), "\n\n"), (Control("<|eot_id|>"),)
-    )
+    role: Turn((Control("<|start_header_id|>"), role, Control("<|end_header_id|>"), "\n\n"), (Control("<|eot_id|>"),))
     for role in ("system", "user", "assistant")
 }
 _GEMMA = _between("<start_of_turn>", "\n", "<end_of_turn>", "\n", _roles("user", assistant="model"))
-_ZEPHYR = {r: Turn((f"<|{r}|>\n",), (EOS, "\n")) for r in ("system", "user", "assistant")}
-_PHI3 = {
-    r: Turn((Control(f"<|{r}|>"), "\n"), (Control("<|end|>"), "\n")) for r in ("system", "user", "assistant")
-}
+_ZEPHYR = {r: Turn((Control(f"<|{r}|>", or_text=True), "\n"), (EOS, "\n")) for r in ("system", "user", "assistant")}
+_PHI3 = {r: Turn((Control(f"<|{r}|>"), "\n"), (Control("<|end|>"), "\n")) for r in ("system", "user", "assistant")}
 _PHI4 = {
     r: Turn((Control("<|im_start|>"), r, Control("<|im_sep|>")), (Control("<|im_end|>"),))
     for r in ("system", "user", "assistant")

@@ -20,6 +20,8 @@ _INNER_SPACE = re.compile(f"([^{SPACE}]){SPACE}")
 
 def byte_of(token: str) -> int | None:
     """The byte that a byte token such as "<0x0A>" stands for; None for any other text."""
+    if not token.startswith("<0x"):
+        return None
     match = re.fullmatch(r"<0x([0-9A-F]{2})>", token)
     return int(match[1], 16) if match else None
 

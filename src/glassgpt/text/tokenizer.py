@@ -20,7 +20,7 @@ from glassgpt.core.errors import FormatError, InputError
 from glassgpt.text import tokenizer_json as tj
 from glassgpt.text.sentencepiece import CONTROL, NORMAL, UNKNOWN, USER_DEFINED, ScoredPieces
 from glassgpt.text.stream import StreamDecoder
-from glassgpt.text.tokenizer_files import read_files
+from glassgpt.text.tokenizer_files import read_files, refusing_damage
 
 _UNKNOWN_ID = "�".encode()
 
@@ -74,6 +74,7 @@ class Tokenizer:
         self._control = tj.control_tokens(spec, self._ids)
         self._control_ids = frozenset(self._control.values())
         self.vocab_size = max(self._ids.values(), default=-1) + 1
+        self._strips_after = {a["id"] for a in spec.get("added_tokens") or [] if a.get("rstrip")}
         added = {a["content"] for a in spec.get("added_tokens") or []}
         self._tokens = [""] * self.vocab_size
         self._pieces = [b""] * self.vocab_size
@@ -82,7 +83,7 @@ class Tokenizer:
             if number not in self._control_ids:
                 self._pieces[number] = tj.token_piece(token, self.kind, added=token in added)
         self._prefix_first, self._prefix_everywhere = tj.prefixes(spec)
-        self._engine = None if scored else tj.build(tj.plain_spec(spec, self._ids, self._control, prefix=True))
+        self._engine: Any = None if scored else tj.build(tj.plain_spec(spec, self._ids, self._control, prefix=True))
         self.bos_id, self.eos_id = self._checked(bos_id), self._checked(eos_id)
         self.add_bos = add_bos and self.bos_id is not None
 
@@ -99,21 +100,21 @@ class Tokenizer:
         if len(types) != len(lists.tokens) or (lists.scores and len(lists.scores) != len(types)):
             raise FormatError(
                 "the tokenizer has {tokens} tokens, {types} types and {scores} scores",
-                hint="the lists must be equally long; the file is damaged",
+                hint="The lists must be equally long; the file is damaged.",
                 tokens=len(lists.tokens),
                 types=len(types),
                 scores=len(lists.scores or []),
             )
         if len(set(lists.tokens)) != len(lists.tokens):
             twice = Counter(lists.tokens).most_common(1)[0][0]
-            raise FormatError("the vocabulary holds {token} twice", hint="the file is damaged", token=repr(twice)[:60])
+            raise FormatError("the vocabulary holds {token} twice", hint="The file is damaged.", token=repr(twice)[:60])
         settings: dict[str, Any] = dict(bos_id=lists.bos_id, eos_id=lists.eos_id, add_bos=lists.add_bos)
         if lists.model == "llama" and lists.scores:
             return cls._from_scores(lists.tokens, lists.scores, types, lists.add_space_prefix, settings)
         if lists.model != "gpt2" or not lists.merges:
             raise FormatError(
                 "the tokenizer is of the kind {kind}, with {merges} merges and {scores} scores",
-                hint="the kinds that work are gpt2 (with merges) and llama (with scores)",
+                hint="The kinds that work are gpt2 (with merges) and llama (with scores).",
                 kind=repr(lists.model)[:60],
                 merges=len(lists.merges or []),
                 scores=len(lists.scores or []),
@@ -121,7 +122,7 @@ class Tokenizer:
         if lists.pre not in tj.PRE_TOKENIZERS:
             raise FormatError(
                 "the tokenizer cuts text in an unknown way: {pre}",
-                hint="known are {known}",
+                hint="Known are {known}.",
                 pre=repr(lists.pre)[:60],
                 known=", ".join(tj.PRE_TOKENIZERS),
             )
@@ -155,10 +156,11 @@ class Tokenizer:
             FormatError: the file is damaged, or describes a kind of tokenizer that cannot be streamed.
         """
         files = read_files(Path(path))
-        if files.scores and files.types:
-            prefix, _ = tj.prefixes(files.spec)
-            return cls._from_scores(files.tokens, files.scores, files.types, prefix, files.settings)
-        return cls(files.spec, **files.settings)
+        with refusing_damage(files.file):
+            if files.scores and files.types:
+                prefix, _ = tj.prefixes(files.spec)
+                return cls._from_scores(files.tokens, files.scores, files.types, prefix, files.settings)
+            return cls(files.spec, **files.settings)
 
     def save(self, folder: str | Path) -> None:
         """Writes tokenizer.json and tokenizer_config.json; `from_file(folder)` gives the same tokenizer.
@@ -202,7 +204,7 @@ class Tokenizer:
         if (position := self._cannot_encode(text)) is not None:
             raise InputError(
                 "this tokenizer cannot express the character {character} at position {position}",
-                hint="remove or replace that character",
+                hint="Remove or replace that character.",
                 character=repr(text[position]),
                 position=position,
             )
@@ -224,6 +226,10 @@ class Tokenizer:
                 ids.extend(self.encode_segment(part, after=after))
         return ids
 
+    def strips_after(self, token_id: int) -> bool:
+        """Whether this control token swallows the white space that follows it (Phi 3 has such tokens)."""
+        return token_id in self._strips_after
+
     def token_id(self, token: str) -> int | None:
         """The id of exactly this vocabulary entry, or None."""
         return self._ids.get(token)
@@ -240,7 +246,7 @@ class Tokenizer:
         if token_id < 0:
             raise InputError(
                 "{id} is not a token id",
-                hint="ids run from 0 to {largest}",
+                hint="Ids run from 0 to {largest}.",
                 id=token_id,
                 largest=self.vocab_size - 1,
             )
@@ -326,7 +332,7 @@ class Tokenizer:
         if number is not None and not 0 <= number < self.vocab_size:
             raise FormatError(
                 "the end or beginning of a sequence is token {id}, which is not in the vocabulary",
-                hint="ids run from 0 to {largest}; the file is damaged",
+                hint="Ids run from 0 to {largest}; the file is damaged.",
                 id=number,
                 largest=self.vocab_size - 1,
             )

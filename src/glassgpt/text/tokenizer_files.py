@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,9 +17,10 @@ _MAX_FILE = 256 << 20  # bytes; Gemma's tokenizer.json has 33 MB
 
 @dataclass(frozen=True)
 class TokenizerFiles:
-    """What a folder says: the tokenizer.json, the settings for `Tokenizer`, and, where glassgpt wrote the
-    folder for a SentencePiece tokenizer, its tokens, scores and types by id."""
+    """What a folder says: the tokenizer.json and its path, the settings for `Tokenizer`, and, where glassgpt
+    wrote the folder for a SentencePiece tokenizer, its tokens, scores and types by id."""
 
+    file: Path
     spec: tj.Spec
     settings: dict[str, Any]
     tokens: list[str]
@@ -36,25 +39,32 @@ def read_files(path: Path) -> TokenizerFiles:
     if not file.is_file():
         raise NotFoundError(
             "there is no tokenizer at {path}",
-            hint="name a tokenizer.json, or a folder that holds one",
+            hint="Name a tokenizer.json, or a folder that holds one.",
             path=str(file),
         )
     spec = _read_json(file)
-    tj.kind_of(spec)
     folder = file.parent
     config = _read_json_beside(folder, "tokenizer_config.json")
-    try:
+    with refusing_damage(file):
+        tj.kind_of(spec)
         ids = tj.vocabulary(spec)
         settings = _settings(spec, ids, config, folder)
-    except (KeyError, IndexError, TypeError, AttributeError) as error:
-        raise _damaged(file, f"{type(error).__name__} {error}") from error
     scores, types = config.get("glassgpt_scores"), config.get("glassgpt_types")
     tokens: list[str] = []
     if scores and types:
         tokens = sorted(ids, key=lambda token: ids[token])
         if not len(scores) == len(types) == len(tokens) == ids[tokens[-1]] + 1:
             raise _damaged(folder / "tokenizer_config.json", f"{len(scores)} scores, {len(tokens)} tokens")
-    return TokenizerFiles(spec, settings, tokens, scores, types)
+    return TokenizerFiles(file, spec, settings, tokens, scores, types)
+
+
+@contextmanager
+def refusing_damage(file: Path) -> Iterator[None]:
+    """Turns what goes wrong inside because the content has another shape than expected into a FormatError."""
+    try:
+        yield
+    except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
+        raise _damaged(file, f"{type(error).__name__} {error}") from error
 
 
 def _settings(spec: tj.Spec, ids: dict[str, int], config: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -69,7 +79,8 @@ def _settings(spec: tj.Spec, ids: dict[str, int], config: dict[str, Any], folder
             if token is not None:
                 return ids.get(token)
         number = generation.get(f"{name}_token_id")
-        return number[0] if isinstance(number, list) and number else number
+        number = number[0] if isinstance(number, list) and number else number
+        return number if isinstance(number, int) else None
 
     first = _first_of_template(spec)
     bos = find("bos")
@@ -109,7 +120,7 @@ def _read_json(file: Path) -> dict[str, Any]:
 def _damaged(file: Path, reason: str) -> FormatError:
     return FormatError(
         "{file} cannot be read: {reason}",
-        hint="take the file from the model's own folder again; it may be cut off",
+        hint="Take the file from the model's own folder again; it may be cut off.",
         file=str(file),
         reason=reason[:200],
     )

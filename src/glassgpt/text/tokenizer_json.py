@@ -21,7 +21,30 @@ Spec = dict[str, Any]
 
 # Tokens that carry the structure of a conversation: control tokens even where a file does not say so.
 STRUCTURAL = frozenset(
-    ["<think>", "</think>", "<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>", "<start_of_turn>", "<end_of_turn>", "<|im_start|>", "<|im_end|>", "<|im_sep|>", "<|endoftext|>", "<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<|eom_id|>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>"]
+    [
+        "<think>",
+        "</think>",
+        "<tool_call>",
+        "</tool_call>",
+        "<tool_response>",
+        "</tool_response>",
+        "<start_of_turn>",
+        "<end_of_turn>",
+        "<|im_start|>",
+        "<|im_end|>",
+        "<|im_sep|>",
+        "<|endoftext|>",
+        "<|begin_of_text|>",
+        "<|end_of_text|>",
+        "<|start_header_id|>",
+        "<|end_header_id|>",
+        "<|eot_id|>",
+        "<|eom_id|>",
+        "<|system|>",
+        "<|user|>",
+        "<|assistant|>",
+        "<|end|>",
+    ]
 )
 
 _LETTERS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+"
@@ -144,7 +167,7 @@ def kind_of(spec: Spec) -> str:
     if not isinstance(model, dict) or not isinstance(model.get("vocab"), dict | list):
         raise FormatError(
             "the tokenizer.json holds no model with a vocabulary",
-            hint="take the file from the model's own folder again; it may be cut off",
+            hint="Take the file from the model's own folder again; it may be cut off.",
         )
     name = model.get("type") or ("BPE" if "merges" in model else "WordPiece")
     decoders, cutters = set(_types(spec.get("decoder"))), set(_types(spec.get("pre_tokenizer")))
@@ -158,8 +181,8 @@ def kind_of(spec: Spec) -> str:
         name = "BPE + " + " + ".join(sorted(decoders | cutters))
     raise FormatError(
         "this is a {kind} tokenizer, whose text cannot be streamed back byte by byte",
-        hint="byte-level BPE (GPT-2, Llama 3, Qwen, SmolLM), SentencePiece BPE (Llama 2, Gemma) and our own "
-        "character tokenizers work",
+        hint="Byte-level BPE (GPT-2, Llama 3, Qwen, SmolLM), SentencePiece BPE (Llama 2, Gemma) and our own "
+        "character tokenizers work.",
         kind=name,
     )
 
@@ -171,7 +194,7 @@ def vocabulary(spec: Spec) -> dict[str, int]:
         if type(token) is not str or type(number) is not int or not 0 <= number < MAX_VOCABULARY:
             raise FormatError(
                 "the vocabulary gives {token} the id {id}",
-                hint="ids are whole numbers from 0 to {largest}; the file is damaged",
+                hint="Ids are whole numbers from 0 to {largest}; the file is damaged.",
                 token=repr(token)[:60],
                 id=repr(number)[:60],
                 largest=MAX_VOCABULARY - 1,
@@ -228,7 +251,7 @@ def build(plain: Spec) -> tokenizers.Tokenizer:
     except Exception as error:  # the library raises bare Exception
         raise FormatError(
             "the tokenizer cannot be built: {reason}",
-            hint="the file is damaged, or from a newer version of the `tokenizers` library",
+            hint="The file is damaged, or from a newer version of the `tokenizers` library.",
             reason=str(error)[:200],
         ) from error
 
@@ -239,7 +262,7 @@ def pairs(merges: list[Any]) -> list[list[str]]:
     if wrong := next((m for m in result if len(m) != 2 or not all(isinstance(p, str) for p in m)), None):
         raise FormatError(
             "the merge {merge} is not a pair",
-            hint="each merge names two vocabulary entries with one space between; the file is damaged",
+            hint="Each merge names two vocabulary entries with one space between; the file is damaged.",
             merge=repr(wrong)[:60],
         )
     return result

