@@ -13,7 +13,8 @@ ARGS ?=
 PY := .venv/bin/python
 READY := .venv/.ready
 # Each test process computes on one thread: JOBS processes with a thread pool each would fight over the cores.
-PYTEST = OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(PY) -m pytest -n $(JOBS)
+# A file's tests stay in one process, so that the real models are loaded once.
+PYTEST = OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(PY) -m pytest -n $(JOBS) --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run test test-fast test-full bench lint format clean FORCE

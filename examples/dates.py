@@ -1,7 +1,7 @@
 """The Transformer learns to read dates: "Wed, March 3rd, 2021" and "二〇二一年三月三日" to 2021-03-03.
 
     python examples/dates.py
-    python examples/dates.py "the fourth of May, 1999" "一九九九年五月四日"
+    python examples/dates.py "the 4th of May, 1999" "一九九九年五月四日"
 
 It trains from nothing, one character at a time, and is then asked for days that it never saw in any form. The
 texts given as arguments are read by the trained model at the end.

@@ -13,11 +13,9 @@ FIRST, LAST = date(1900, 1, 1), date(2099, 12, 31)
 LANGUAGES = ("English", "Chinese")
 PAD, BOS, EOS = 0, 1, 2
 
-MONTHS = "January February March April May June July August September October November December".split()
-WEEKDAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
-UNITS = "first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth thirteenth".split()
-UNITS += "fourteenth fifteenth sixteenth seventeenth eighteenth nineteenth".split()
-ORDINALS = [*UNITS, "twentieth", *(f"twenty-{u}" for u in UNITS[:9]), "thirtieth", "thirty-first"]
+MONTHS = ["January", "February", "March", "April", "May", "June", "July"]
+MONTHS += ["August", "September", "October", "November", "December"]
+WEEKDAYS = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
 DIGITS = "〇一二三四五六七八九"
 FULL_WIDTH = str.maketrans("0123456789", "０１２３４５６７８９")
 
@@ -35,7 +33,7 @@ def write(day: date, language: str, rng: random.Random) -> str:
 
 
 def english(day: date, rng: random.Random) -> str:
-    """Such as "March 3rd, 2021", "Wed 3 Mar 2021", "the third of March 2021", "3-Mar-2021", "2021/3/3"."""
+    """Such as "March 3rd, 2021", "Wed 3 Mar 2021", "the 3rd of March 2021", "3-Mar-2021", "2021/3/3"."""
     if rng.random() < 0.1:  # year, month, day in figures
         form = rng.choice(["{0}/{1}/{2}", "{0}.{1}.{2}", "{0}/{1:02}/{2:02}", "{0}.{1:02}.{2:02}"])
         return form.format(day.year, day.month, day.day)
@@ -50,7 +48,7 @@ def english(day: date, rng: random.Random) -> str:
     elif form == "dmy":
         text = f"{number} {month}{comma} {day.year}"
     elif form == "of":
-        ordinal = rng.choice([f"{day.day}{suffix(day.day)}", ORDINALS[day.day - 1]])
+        ordinal = f"{day.day}{suffix(day.day)}"
         text = rng.choice([f"the {ordinal} of {name}{comma} {day.year}", f"{name} the {ordinal}{comma} {day.year}"])
     else:
         text = f"{day.day}-{short}-{day.year}"
@@ -117,7 +115,7 @@ class Characters:
 
 # One alphabet for both sides: a year's figures are then copied with their own embedding.
 ALPHABET = Characters(
-    "".join(MONTHS + WEEKDAYS + ORDINALS).lower()
+    "".join(MONTHS + WEEKDAYS).lower()
     + "0123456789０１２３４５６７８９ ,./-（），"
     + DIGITS
     + "零十年月日号公元星期周礼拜天"

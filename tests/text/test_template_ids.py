@@ -151,7 +151,13 @@ def test_qwen3_keeps_the_thoughts_of_its_last_reply_and_drops_earlier_ones(
 ) -> None:
     ours, library = chat_twins("qwen2")
     template, jinja = TEMPLATES["qwen3"], jinja_of["qwen3"]
-    for messages in (talk("Sure?", reply), talk("Sure?", reply, "Really?"), talk("a", reply, "b", reply)):
+    tool = [{"role": "tool", "content": "21"}, {"role": "assistant", "content": reply}]
+    for messages in (
+        talk("Sure?", reply),
+        talk("Sure?", reply, "Really?"),
+        talk("a", reply, "b", reply),
+        talk("a", reply) + tool,
+    ):
         assert template.encode(ours, messages).ids == theirs(library, jinja, messages, False)
 
 

@@ -104,6 +104,19 @@ def test_structural_tokens_are_control_even_where_the_file_calls_them_normal(
     assert tokenizer.is_control(2) and 2 not in tokenizer.encode("<|im_end|>")
 
 
+def test_a_control_token_that_is_a_word_or_a_letter_is_not_produced_by_that_word_or_letter() -> None:
+    """Llama 3 takes a whole word that is in its vocabulary without merging."""
+    tokens = ["h", "i", "q", "hi", "hq"]
+    lists = TokenizerLists(
+        "gpt2", "llama-bpe", tokens, None, [1, 1, 3, 3, 1], ["h q"], None, None, None, None, False, False
+    )
+    tokenizer = Tokenizer.from_lists(lists)
+    assert tokenizer.encode("hi") == [0, 1]
+    assert tokenizer.encode_with_control("hihq") == [3, 0, 2]
+    with pytest.raises(InputError, match="'q' at position 1"):
+        tokenizer.encode("hq")
+
+
 def test_user_defined_tokens_are_text_and_are_found_whole(smollm2_lists: TokenizerLists) -> None:
     lists = dataclasses.replace(
         smollm2_lists, tokens=[*smollm2_lists.tokens, "<table>"], types=[*(smollm2_lists.types or []), 4]

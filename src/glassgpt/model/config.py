@@ -16,6 +16,19 @@ Mlp = Literal["gelu", "gelu_tanh", "relu2", "swiglu", "geglu"]
 Positions = Literal["learned", "sinusoidal", "rotary", "none"]
 RopeKind = Literal["linear", "dynamic", "llama3", "yarn"]
 
+# Far above every known model; settings come from files, and an absurd one must not cost memory or time.
+_LIMITS = {
+    "vocab_size": 1 << 24,
+    "n_layer": 10_000,
+    "n_head": 1 << 16,
+    "n_kv_head": 1 << 16,
+    "n_embd": 1 << 20,
+    "head_dim": 1 << 16,
+    "mlp_dim": 1 << 24,
+    "context_length": 1 << 31,
+}
+_LONGEST_TABLE = 1 << 20
+
 
 @dataclass(frozen=True)
 class RopeScaling:
@@ -92,13 +105,26 @@ class ModelConfig:
     def __post_init__(self) -> None:
         for name, literal in (("positions", Positions), ("norm", Norm), ("mlp", Mlp)):
             _one_of(name, getattr(self, name), literal)
-        for name in ("vocab_size", "n_layer", "n_head", "n_embd", "context_length"):
-            if not _is_int(getattr(self, name)) or getattr(self, name) < 1:
+        for name, most in _LIMITS.items():
+            value, least = getattr(self, name), 0 if name in ("n_kv_head", "head_dim", "mlp_dim") else 1
+            if not _is_int(value) or not least <= value <= most:
                 raise ConfigError(
-                    "{name} is {value}; expected a whole number of at least 1",
+                    "{name} is {value}; expected a whole number from {least} to {most}",
                     name=name,
-                    value=getattr(self, name),
+                    value=value,
+                    least=least,
+                    most=most,
                 )
+        for name in ("rope_theta", "rope_local_theta", "norm_eps", "embed_scale", "attention_scale", "logit_softcap"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < float("inf"):
+                raise ConfigError("{name} is {value}; expected a number above 0", name=name, value=value)
+        if self.positions == "sinusoidal" and self.context_length > _LONGEST_TABLE:
+            raise ConfigError(
+                "context_length is {value}; a table of sinusoidal positions holds at most {most}",
+                value=self.context_length,
+                most=_LONGEST_TABLE,
+            )
         if not self.n_kv_head:
             object.__setattr__(self, "n_kv_head", self.n_head)
         if not self.head_dim:
