@@ -73,8 +73,6 @@ def chinese(day: date, rng: random.Random) -> str:
     text = gap.join([year, "年", month, "月", number, end])
     if not gap and rng.random() < 0.15:
         text = text.translate(FULL_WIDTH)
-    if rng.random() < 0.1:
-        text = "公元" + text
     if rng.random() < 0.3:
         last = rng.choice("日天") if day.weekday() == 6 else DIGITS[day.weekday() + 1]
         weekday = rng.choice(["星期", "礼拜"]) + last if last == "天" else rng.choice(["星期", "周", "礼拜"]) + last
@@ -118,5 +116,5 @@ ALPHABET = Characters(
     "".join(MONTHS + WEEKDAYS).lower()
     + "0123456789０１２３４５６７８９ ,./-（），"
     + DIGITS
-    + "零十年月日号公元星期周礼拜天"
+    + "零十年月日号星期周礼拜天"
 )
