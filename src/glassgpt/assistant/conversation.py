@@ -10,8 +10,8 @@ from glassgpt.core.errors import InputError
 from glassgpt.engine.language_model import LanguageModel, sampling_settings
 from glassgpt.text.template import Encoded, Message
 
-# A little chance keeps small models from repeating themselves; measured by eye on smollm2, see docs/log.md.
-CHAT_SAMPLING: dict[str, Any] = {"temperature": 0.5, "top_p": 0.9, "repetition_penalty": 1.1}
+# Small models wander at higher temperatures and lose the thread under a repetition penalty; compared in docs/log.md.
+CHAT_SAMPLING: dict[str, Any] = {"temperature": 0.2, "top_p": 0.9}
 DEFAULT_REPLY_TOKENS = 512
 
 
@@ -93,7 +93,11 @@ class Chat:
         question: Message = {"role": "user", "content": text}
         fitted = fit(self, [*self.messages, question], self.model.context_length, self._reserve())
         pieces = self.model.stream_pieces(
-            fitted.ids, max_new_tokens=self._reserve(), stop=self.template.stop_strings, **self.sampling
+            fitted.ids,
+            max_new_tokens=self._reserve(),
+            stop=self.template.stop_strings,
+            end_ids=self.template.stop_ids(self.model.tokenizer),
+            **self.sampling,
         )
         return self._run(question, fitted, pieces)
 

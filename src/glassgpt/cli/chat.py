@@ -16,6 +16,8 @@ from glassgpt.core.words import say
 if TYPE_CHECKING:
     from glassgpt.assistant.conversation import Chat, Reply
 
+# What --help shows; `assistant.conversation` has the values that hold, and importing it here would import torch.
+DEFAULTS = {"temperature": 0.2, "top_p": 0.9, "max_new_tokens": 512}
 COMMANDS = ("/help", "/reset", "/system", "/save", "/exit")
 
 
@@ -27,8 +29,7 @@ def add_parser(verbs: Any, common: argparse.ArgumentParser, language: str) -> No
         "--system", metavar="TEXT", help=say("instructions that stand before the conversation", language)
     )
     parser.add_argument("--message", metavar="TEXT", help=say("say this, print the reply and exit", language))
-    defaults = {"temperature": 0.5, "top_p": 0.9, "repetition_penalty": 1.1, "max_new_tokens": 512}
-    add_sampling_options(parser, language, defaults)
+    add_sampling_options(parser, language, DEFAULTS)
     parser.add_argument("--json", action="store_true", help=say("with --message: print the reply as JSON", language))
     parser.set_defaults(run=run)
 

@@ -20,7 +20,7 @@ def add_parser(verbs: Any, common: argparse.ArgumentParser, language: str) -> No
     parser = verbs.add_parser("generate", parents=[common], help=say("continue a text", language))
     add_model_options(parser, language)
     parser.add_argument("--prompt", required=True, metavar="TEXT", help=say("the text to continue", language))
-    add_sampling_options(parser, language, {"max_new_tokens": 256})
+    add_sampling_options(parser, language, {})
     parser.add_argument("--max-length", type=int, metavar="N",
                         help=say("the older limit, which counts the prompt too", language))  # fmt: skip
     parser.add_argument("--num-return-sequences", type=int, default=1, metavar="K",

@@ -14,6 +14,15 @@ if TYPE_CHECKING:
     from glassgpt.engine.language_model import LanguageModel
 
 DEFAULT_MODEL = "smollm2"
+# What --help shows; `engine` has the values that hold, and importing it here would import torch.
+LIBRARY_DEFAULTS = {
+    "temperature": 0.8,
+    "top_k": 0,
+    "top_p": 1.0,
+    "min_p": 0.0,
+    "repetition_penalty": 1.0,
+    "max_new_tokens": 256,
+}
 SAMPLING = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty", "seed")
 
 
@@ -40,7 +49,7 @@ def add_model_options(parser: argparse.ArgumentParser, language: str) -> None:
 
 def add_sampling_options(parser: argparse.ArgumentParser, language: str, defaults: dict[str, Any]) -> None:
     """The sampling settings; what is not given stays None, and the library's default holds."""
-    shown = {"temperature": 0.8, "top_k": 0, "top_p": 1.0, "min_p": 0.0, "repetition_penalty": 1.0} | defaults
+    shown = LIBRARY_DEFAULTS | defaults
     words = {
         "temperature": "0 takes the likeliest token; higher is more varied (default: {value})",
         "top_k": "only the K likeliest tokens; 0 for all (default: {value})",
@@ -55,7 +64,7 @@ def add_sampling_options(parser: argparse.ArgumentParser, language: str, default
     parser.add_argument("--seed", type=int, metavar="N", help=say("the same seed gives the same text", language))
     parser.add_argument(
         "--max-new-tokens", type=int, metavar="N", help=say("the most tokens to write (default: {value})", language,
-                                                            value=defaults["max_new_tokens"])
+                                                            value=shown["max_new_tokens"])
     )  # fmt: skip
 
 

@@ -54,17 +54,17 @@ def generate_steps(
     settings: SamplingSettings,
     random: np.random.Generator,
     max_new_tokens: int,
-    stop_ids: Collection[int],
+    end_ids: Collection[int],
 ) -> Iterator[Step]:
     """Up to `max_new_tokens` tokens after `prompt`, whose `logits` and `cache` `prefill` left.
 
-    The last token is in `stop_ids` where the model ended by itself.
+    The last token is in `end_ids` where the model ended by itself.
     """
     seen = list(prompt)
     for count in range(max_new_tokens):
         token = choose(logits, settings, seen, random)
         yield Step(token, log_probability(logits, token))
-        if token in stop_ids or count == max_new_tokens - 1:
+        if token in end_ids or count == max_new_tokens - 1:
             return
         seen.append(token)
         logits = decode_one(network, token, cache)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
@@ -89,10 +89,9 @@ class LanguageModel:
         return self.chat_template
 
     @property
-    def stop_ids(self) -> frozenset[int]:
-        """Tokens with which the model ends a text or a turn."""
-        ends = self.chat_template.stop_ids(self.tokenizer) if self.chat_template else frozenset()
-        return ends | ({self.tokenizer.eos_id} if self.tokenizer.eos_id is not None else set())
+    def end_ids(self) -> frozenset[int]:
+        """The token with which the model ends a text; a chat adds those that end a turn."""
+        return frozenset(() if self.tokenizer.eos_id is None else (self.tokenizer.eos_id,))
 
     def encode(self, prompt: str | Sequence[int]) -> list[int]:
         """A prompt as ids: text through the tokenizer (control tokens in it are plain text), ids checked.
@@ -164,7 +163,7 @@ class LanguageModel:
         for index in range(num_return_sequences):
             cache.truncate(len(ids))  # each completion starts from the same prompt
             pieces, first = [], 0.0
-            for piece in self._pieces(ids, logits, cache, settings, seed, index, limit, stop):
+            for piece in self._pieces(ids, logits, cache, settings, seed, index, limit, stop, self.end_ids):
                 pieces.append(piece)
                 first = first or perf_counter()
             timings.first_token_at = timings.first_token_at or first
@@ -195,12 +194,15 @@ class LanguageModel:
         max_new_tokens: int | None = None,
         max_length: int | None = None,
         stop: str | Sequence[str] = (),
+        end_ids: Collection[int] | None = None,
         **sampling: Any,
     ) -> Iterator[Piece]:
         """As `stream`, with each token's id and log-probability; the last piece has the finish reason.
 
-        Settings are checked when this is called, not when the first piece is asked for.
+        `end_ids` are the tokens that end the text, the tokenizer's own end of sequence unless given. Settings are
+        checked when this is called, not when the first piece is asked for.
         """
+        ends = self.end_ids if end_ids is None else frozenset(end_ids)
         settings = sampling_settings(sampling)
         ids = self.encode(prompt)
         limit = plan_length(len(ids), self.context_length, max_new_tokens, max_length, DEFAULT_NEW_TOKENS)
@@ -210,7 +212,7 @@ class LanguageModel:
         def run() -> Iterator[Piece]:
             cache = self.new_cache()
             logits = prefill(self.network, ids, cache)
-            yield from self._pieces(ids, logits, cache, settings, seed, 0, limit, stop)
+            yield from self._pieces(ids, logits, cache, settings, seed, 0, limit, stop, ends)
 
         return run()
 
@@ -233,11 +235,12 @@ class LanguageModel:
         index: int,
         limit: int,
         stop: str | Sequence[str],
+        ends: Collection[int],
     ) -> Iterator[Piece]:
         """The stream of one completion; the last piece alone has a finish reason."""
-        decoder, stops, ends = self.tokenizer.stream_decoder(), StopStrings(_stops(stop)), self.stop_ids
+        decoder, stops = self.tokenizer.stream_decoder(), StopStrings(_stops(stop))
         finish: FinishReason = "length"
-        steps = generate_steps(self.network, ids, logits, cache, settings, generator(seed, index), limit, stop_ids=ends)
+        steps = generate_steps(self.network, ids, logits, cache, settings, generator(seed, index), limit, end_ids=ends)
         for step in steps:
             if step.token in ends:
                 finish = "stop"
