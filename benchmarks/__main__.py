@@ -79,8 +79,8 @@ def main() -> None:
             rows["transformers"].append(measure(THEIRS, path))
         same = all(a["tokens"] == b["tokens"] for a, b in zip(*rows.values(), strict=True))
         for who, found in rows.items():
-            load, decode = median(r["load_s"] for r in found), median(r["decode"] for r in found)
-            print(f"{name:<14}{who:<14}{load:>10.2f}{decode:>18.1f}   {same}", flush=True)
+            seconds, decode = median(r["load_s"] for r in found), median(r["decode"] for r in found)
+            print(f"{name:<14}{who:<14}{seconds:>10.2f}{decode:>18.1f}   {same}", flush=True)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import torch
 
 from glassgpt.assistant.conversation import Chat, Reply, fit
 from glassgpt.core.errors import ConfigError, InputError
-from glassgpt.engine.language_model import LanguageModel
+from glassgpt.engine.language_model import LanguageModel, Piece
 from glassgpt.model.config import ModelConfig
 from glassgpt.model.gpt import GPT
 from glassgpt.text.bpe import train_bpe
@@ -97,17 +97,18 @@ def test_a_reply_that_is_stopped_keeps_what_was_written(model):
     assert len(chat.messages) == 4
 
 
-def test_an_error_while_writing_keeps_the_question_and_what_was_written(model, monkeypatch):
+def test_a_failure_leaves_the_conversation_as_it_was(model, monkeypatch):
     chat = Chat(model, max_new_tokens=8)
+    first = chat.say("hello")
 
     def broken(*args: object, **kwargs: object) -> Iterator[object]:
+        yield Piece("half a")
         raise RuntimeError("out of memory")
-        yield
 
     monkeypatch.setattr(LanguageModel, "stream_pieces", broken)
     with pytest.raises(RuntimeError):
-        chat.say("hello")
-    assert chat.messages[0] == {"role": "user", "content": "hello"}
+        chat.say("and now?")
+    assert contents(chat) == [("user", "hello"), ("assistant", first)]
 
 
 @pytest.mark.parametrize("text", ["", "   \n", None])

@@ -115,9 +115,16 @@ class Chat:
                 finish = piece.finish_reason or finish
                 if piece.text:
                     yield piece.text
-        finally:
-            self.reply = Reply(self.template.reply(written), finish, fitted.left_out, count)
-            self.messages += [question, {"role": "assistant", "content": str(self.reply)}]
+        except Exception:
+            raise  # a failure leaves the conversation as it was, so that the same can be said again
+        except BaseException:  # the user stopped it (Ctrl-C, or a closed stream)
+            self._remember(question, written, finish, fitted, count)
+            raise
+        self._remember(question, written, finish, fitted, count)
+
+    def _remember(self, question: Message, written: str, finish: str, fitted: Fitted, count: int) -> None:
+        self.reply = Reply(self.template.reply(written), finish, fitted.left_out, count)
+        self.messages += [question, {"role": "assistant", "content": str(self.reply)}]
 
     def _reserve(self) -> int:
         """Room kept for the reply, and its limit: what was asked for, or a share of a short context."""
