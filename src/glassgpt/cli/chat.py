@@ -37,7 +37,7 @@ def add_parser(verbs: Any, common: argparse.ArgumentParser, language: str) -> No
 def run(args: argparse.Namespace) -> int:
     """One message, or a conversation until /exit or the end of the input."""
     if args.json and args.message is None:
-        raise GlassError("--json needs --message", hint='Try: glassgpt chat --message "Hello" --json')
+        raise GlassError("--json needs --message", hint='Try: glassgpt chat --message "Hello" --json.')
     model, _ = load_model(args)
     from glassgpt.assistant.conversation import Chat
 
@@ -147,7 +147,7 @@ class Conversation:
 def save_conversation(chat: Chat, name: str) -> Path:
     """Write the conversation as JSON; an existing file is never overwritten."""
     if not name:
-        raise GlassError("/save needs a file name", hint="For example: /save chat.json")
+        raise GlassError("/save needs a file name", hint="For example: /save chat.json.")
     path = Path(name).expanduser()
     messages = ([{"role": "system", "content": chat.system}] if chat.system else []) + chat.messages
     try:

@@ -91,7 +91,7 @@ def plan_length(
         if not _whole(max_length) or max_length <= prompt_tokens:
             raise ConfigError(
                 "max_length is {value}, and the prompt alone has {prompt} tokens",
-                hint="max_length counts the prompt; use max_new_tokens to count new tokens alone.",
+                hint="Use max_new_tokens to count new tokens alone; max_length counts the prompt too.",
                 value=max_length,
                 prompt=prompt_tokens,
             )

@@ -51,7 +51,7 @@ def pull(
         near = nearest(source, list(SOURCES))
         raise ConfigError(
             "source={source} is not one of {known}",
-            hint="Did you mean {near}?" if near else "auto is the usual choice.",
+            hint="Did you mean {near}?" if near else "Usually `auto` is right.",
             source=source,
             known=", ".join(SOURCES),
             near=near,
@@ -78,7 +78,7 @@ def locate(name: str, *, pull_missing: bool) -> Path:
         wanted = CATALOG[name]
         if is_here(wanted) or pull_missing:
             return pull(wanted)
-        raise NotFoundError("{name} is not here yet", hint="Fetch it: glassgpt models pull {name}", name=name)
+        raise NotFoundError("{name} is not here yet", hint="Fetch it: glassgpt models pull {name}.", name=name)
     path = Path(name)
     with contextlib.suppress(OSError, RuntimeError, ValueError):  # no such user, too long, a NUL: not a path then
         path = path.expanduser()
@@ -106,13 +106,13 @@ def verify(entry: Entry) -> Path:
     """
     folder = model_folder(entry.name)
     if not verified.known(folder):
-        raise NotFoundError("{name} is not here yet", hint="Fetch it: glassgpt models pull {name}", name=entry.name)
+        raise NotFoundError("{name} is not here yet", hint="Fetch it: glassgpt models pull {name}.", name=entry.name)
     bad = verified.changed(folder)
     if bad or not is_here(entry):
         verified.forget(folder)
         raise FormatError(
             "{files} of {name} differs from what was fetched",
-            hint="Fetch it again: glassgpt models pull {name}",
+            hint="Fetch it again: glassgpt models pull {name}.",
             files=", ".join(bad) or entry.filename,
             name=entry.name,
         )
