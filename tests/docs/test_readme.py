@@ -12,7 +12,7 @@ from glassgpt.formats.catalog import CATALOG
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
-READMES = [ROOT / "README.md"]
+READMES = [ROOT / "README.md", ROOT / "README.zh.md"]
 
 
 def text(path: Path) -> str:
@@ -31,6 +31,15 @@ def without_comments(code: str) -> list[str]:
 def test_every_link_to_a_file_leads_somewhere(page):
     links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text(page))
     assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_both_readmes_have_the_same_commands_code_and_chapters():
+    english, chinese = READMES
+    for language in ("python", ""):
+        ours, theirs = ([without_comments(b) for b in blocks(page, language)] for page in READMES)
+        assert ours == theirs
+    assert len(re.findall("^## ", text(english), re.M)) == len(re.findall("^## ", text(chinese), re.M))
+    assert text(english).count("\n|") == text(chinese).count("\n|"), "tables have as many rows"
 
 
 @pytest.mark.parametrize("page", READMES, ids=lambda p: p.name)

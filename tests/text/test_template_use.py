@@ -105,7 +105,7 @@ def test_a_template_whose_tokens_are_missing_names_them(small: Tokenizer) -> Non
 def test_an_unknown_name_suggests_the_nearest() -> None:
     with pytest.raises(ConfigError, match="no template 'smolm2'") as caught:
         get_template("smolm2")
-    assert "Nearest: smollm2" in caught.value.hint()
+    assert "The nearest is smollm2" in caught.value.hint()
 
 
 @pytest.mark.parametrize("jinja", [None, "", "  \n"])

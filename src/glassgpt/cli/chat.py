@@ -147,7 +147,7 @@ class Conversation:
 def save_conversation(chat: Chat, name: str) -> Path:
     """Write the conversation as JSON; an existing file is never overwritten."""
     if not name:
-        raise GlassError("/save needs a file name", hint="For example: /save chat.json.")
+        raise GlassError("/save needs a file name", hint="Try /save chat.json.")
     path = Path(name).expanduser()
     messages = ([{"role": "system", "content": chat.system}] if chat.system else []) + chat.messages
     try:

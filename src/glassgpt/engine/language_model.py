@@ -262,7 +262,7 @@ def sampling_settings(given: dict[str, Any]) -> SamplingSettings:
             near = nearest(name, [*known, "max_new_tokens", "max_length", "num_return_sequences", "stop"])
             raise ConfigError(
                 "unknown setting {name!r}",
-                hint="Did you mean {near!r}?" if near else "Known: {known}.",
+                hint="Did you mean {near!r}?" if near else "Known are {known}.",
                 name=name,
                 near=near,
                 known=", ".join(known),

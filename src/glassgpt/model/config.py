@@ -155,7 +155,9 @@ class ModelConfig:
                 "dropout is {value}; expected a number from 0 up to, not including, 1", value=self.dropout
             )
         if self.sliding_layers and not (self.sliding_window and self.sliding_window > 0):
-            raise ConfigError("sliding_layers are given but sliding_window is {value}", value=self.sliding_window)
+            raise ConfigError(
+                "sliding_window is {value}; sliding_layers need a window of at least 1", value=self.sliding_window
+            )
         if any(not 0 <= layer < self.n_layer for layer in self.sliding_layers):
             raise ConfigError(
                 "sliding_layers name layer {layer}; the layers are 0 to {last}",
@@ -205,7 +207,9 @@ class ModelConfig:
             scaling = values["rope_scaling"]
             unknown = sorted(set(scaling) - {f.name for f in fields(RopeScaling)})
             if unknown or not {"kind", "factor"} <= set(scaling):
-                raise ConfigError("rope_scaling needs kind and factor and does not know {unknown}", unknown=unknown)
+                raise ConfigError(
+                    "rope_scaling lacks kind or factor, or holds unknown settings: {unknown}", unknown=unknown
+                )
             values["rope_scaling"] = RopeScaling(**scaling)
         if "sliding_layers" in values:
             values["sliding_layers"] = tuple(values["sliding_layers"])

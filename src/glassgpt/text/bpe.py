@@ -41,7 +41,7 @@ def train_bpe(texts: Iterable[str], vocab_size: int, control: Sequence[str] = CO
     if vocab_size < smallest or vocab_size > tj.MAX_VOCABULARY:
         raise ConfigError(
             "vocab_size is {given}; it must be from {smallest} to {largest}",
-            hint="256 ids are the bytes and {control} the control tokens; what is above becomes merges.",
+            hint="The bytes take 256 ids and the control tokens {control}; what is above becomes merges.",
             given=vocab_size,
             smallest=smallest,
             largest=tj.MAX_VOCABULARY,

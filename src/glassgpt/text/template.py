@@ -271,7 +271,7 @@ def get_template(name: str) -> Template:
     if name not in TEMPLATES:
         raise ConfigError(
             "there is no template {name}",
-            hint="Nearest: {nearest}; known are {known}.",
+            hint="The nearest is {nearest}; known are {known}.",
             name=repr(name)[:60],
             nearest=nearest(str(name), list(TEMPLATES)) or "-",
             known=", ".join(TEMPLATES),
