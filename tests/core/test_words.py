@@ -136,3 +136,10 @@ def test_the_language_follows_the_users_settings(environ, language):
 
 def test_a_sentence_without_translation_is_told_in_english():
     assert say("nothing like this {x}", "zh", x=1) == "nothing like this 1"
+
+
+def test_a_line_is_two_sentences_in_either_language():
+    error = GlassError("the prompt is empty", hint="Give some text to continue.")
+    assert error.line() == "the prompt is empty. Give some text to continue."
+    assert re.fullmatch(r"[^。]+。[^。]+。", error.line("zh"))
+    assert GlassError("the prompt is empty").line() == "the prompt is empty."

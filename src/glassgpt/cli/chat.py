@@ -98,7 +98,7 @@ class Conversation:
             try:
                 self.obey(line) if line.startswith("/") else self.answer(line)
             except GlassError as error:
-                note(f"{error.message(self.language)} {error.hint(self.language)}".rstrip())
+                note(error.line(self.language))
 
     def answer(self, line: str) -> None:
         """Print the reply to one message, and what the user should know about it."""

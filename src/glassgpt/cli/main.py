@@ -77,11 +77,8 @@ def wanted_language(argv: Sequence[str]) -> str:
 
 
 def error_line(error: GlassError, language: str) -> str:
-    """An error and what to do about it, on one line."""
-    message, hint = error.message(language), error.hint(language)
-    if language == "zh":
-        return f"错误:{message}。{hint}"
-    return f"error: {message}. {hint}".rstrip() if hint else f"error: {message}."
+    """An error and what to do about it, on one line, marked as an error."""
+    return ("错误：" if language == "zh" else "error: ") + error.line(language)
 
 
 def make_printable(stream: TextIO) -> None:

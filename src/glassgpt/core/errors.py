@@ -35,6 +35,11 @@ class GlassError(Exception):
         """What to do next, in `language`; empty where there is nothing to add."""
         return _one_line(say(self._hint, language, **self.facts)) if self._hint else ""
 
+    def line(self, language: str = "en") -> str:
+        """Message and hint as two sentences on one line."""
+        stop = "。" if language == "zh" else ". "
+        return f"{self.message(language)}{stop}{self.hint(language)}".rstrip()
+
 
 class ConfigError(GlassError):
     """A setting that is unknown, of the wrong kind, out of range, or at odds with another."""
