@@ -22,7 +22,7 @@ from glassgpt.model.attention import SelfAttention
 from glassgpt.model.layers import MLP, LayerNorm
 from glassgpt.model.positions import PositionalEncoding
 
-WIDTH, HEADS, LAYERS, LENGTH, BATCH = 64, 8, 2, 64, 32
+WIDTH, HEADS, LAYERS, LENGTH, BATCH = 64, 8, 2, 64, 16
 RATE = 3e-3
 VARIANTS = {"correct": (False, False), "shared projection": (True, False), "scale by sqrt(width)": (False, True)}
 VARIANTS["both mistakes"] = (True, True)

@@ -1,0 +1,149 @@
+"""`glassgpt chat`: one message, piped lines, commands, and a real terminal with Ctrl-C."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from glassgpt.cli.main import main
+
+
+def talk(lines: str, tiny: str, monkeypatch: pytest.MonkeyPatch, *more: str) -> int:
+    monkeypatch.setattr("sys.stdin", io.StringIO(lines))
+    return main(["chat", "--lang", "en", "--model", tiny, "--max-new-tokens", "8", "--seed", "1", *more])
+
+
+def test_one_message_as_text_and_as_json(tiny, capsys):
+    argv = ["chat", "--model", tiny, "--message", "你好", "--max-new-tokens", "8", "--seed", "1"]
+    assert main(argv) == 0
+    text = capsys.readouterr().out
+    assert main([*argv, "--json"]) == 0
+    reply = json.loads(capsys.readouterr().out)
+    assert reply["reply"] + "\n" == text
+    assert reply["finish_reason"] in ("stop", "length") and reply["left_out"] == []
+
+
+def test_json_without_a_message_is_an_error(tiny, capsys):
+    assert main(["chat", "--model", tiny, "--json"]) == 1
+    assert "--message" in capsys.readouterr().err
+
+
+def test_no_input_greets_and_exits_0(tiny, monkeypatch, capsys):
+    assert talk("", tiny, monkeypatch) == 0
+    assert "Hello!" in capsys.readouterr().out
+
+
+def test_commands_do_what_help_says(tiny, monkeypatch, capsys, tmp_path):
+    file = tmp_path / "对话.json"
+    lines = ["/help", "/system 请用中文。", "/system", "你好", f"/save {file}", f"/save {file}", "/reset"]
+    lines += [f"/save {tmp_path}/b.json", "/rest", "/exit", "never read"]
+    assert talk("\n".join(lines), tiny, monkeypatch) == 0
+    out, err = capsys.readouterr()
+    for words in ("/reset forgets", "请用中文。", "Saved:", "is forgotten"):
+        assert words in out
+    saved = json.loads(file.read_text(encoding="utf-8"))["messages"]
+    assert [m["role"] for m in saved] == ["system", "user", "assistant"]
+    assert "你好" in file.read_text(encoding="utf-8"), "Chinese stays readable"
+    assert [m["role"] for m in json.loads((tmp_path / "b.json").read_text(encoding="utf-8"))["messages"]] == ["system"]
+    assert "exists already" in err and "Did you mean /reset?" in err
+
+
+def test_a_message_too_long_is_told_and_the_chat_goes_on(tiny, monkeypatch, capsys):
+    assert talk("hello " * 5000 + "\n/system\n", tiny, monkeypatch) == 0
+    out, err = capsys.readouterr()
+    assert "the message has" in err
+    assert "(the model's own)" in out
+
+
+def test_a_reply_that_is_cut_off_is_told(tiny, monkeypatch, capsys):
+    assert talk("hello\n", tiny, monkeypatch, "--temperature", "1") == 0
+    assert "cut off after 8 tokens" in capsys.readouterr().err
+
+
+class Terminal:
+    """The program in a pseudo-terminal."""
+
+    def __init__(self, *argv: str) -> None:
+        import pty
+
+        self.master, slave = pty.openpty()
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "glassgpt", *argv],
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            env=os.environ | {"GLASSGPT_LANG": "en", "TERM": "dumb"},
+            start_new_session=True,
+        )
+        os.close(slave)
+        self.seen = ""
+
+    def wait_for(self, words: str, seconds: float = 60) -> None:
+        """Read until `words` came after what was waited for before."""
+        end = time.monotonic() + seconds
+        while words not in self.seen:
+            assert time.monotonic() < end, f"no {words!r} in {self.seen[-500:]!r}"
+            if select.select([self.master], [], [], 0.2)[0]:
+                self.seen += os.read(self.master, 65536).decode("utf-8", "replace")
+        self.seen = self.seen.partition(words)[2]
+
+    def type(self, text: str) -> None:
+        time.sleep(0.5)
+        os.write(self.master, text.encode())
+
+    def interrupt(self) -> None:
+        time.sleep(0.5)  # as a person would: a signal in the very moment that the prompt is drawn waits for a key
+        os.kill(self.process.pid, signal.SIGINT)
+
+    def close(self) -> int:
+        try:
+            return self.process.wait(20)
+        finally:
+            self.process.kill()
+            os.close(self.master)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no pseudo-terminals of this kind")
+def test_in_a_terminal_ctrl_c_stops_a_reply_and_keeps_the_chat(tiny, tmp_path):
+    terminal = Terminal("chat", "--model", tiny, "--max-new-tokens", "3000", "--temperature", "0")  # an endless loop
+    terminal.wait_for("> ")
+    terminal.interrupt()
+    terminal.wait_for("To leave, type /exit.")
+    terminal.wait_for("> ")
+    terminal.type("hello\n")
+    terminal.wait_for("hello")
+    time.sleep(1.0)
+    terminal.interrupt()
+    terminal.wait_for("Stopped.")
+    terminal.wait_for("> ")
+    terminal.type(f"/save {tmp_path / 'c.json'}\n")
+    terminal.wait_for("Saved:")
+    terminal.wait_for("> ")
+    terminal.type("\x04")  # Ctrl-D
+    assert terminal.close() == 0
+    saved = json.loads((tmp_path / "c.json").read_text(encoding="utf-8"))["messages"]
+    assert [m["role"] for m in saved] == ["user", "assistant"]
+    assert saved[1]["content"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows sends no SIGINT to one process")
+def test_ctrl_c_during_generate_exits_with_130_and_no_traceback(tiny):
+    terminal = Terminal(
+        "generate", "--model", tiny, "--prompt", "hello", "--max-new-tokens", "3900", "--temperature", "0"
+    )
+    time.sleep(0.1)
+    end = time.monotonic() + 60
+    while not terminal.seen and time.monotonic() < end:
+        if select.select([terminal.master], [], [], 0.2)[0]:
+            terminal.seen += os.read(terminal.master, 65536).decode("utf-8", "replace")
+    terminal.interrupt()
+    assert terminal.close() == 130
+    assert "Traceback" not in terminal.seen
