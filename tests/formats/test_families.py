@@ -132,6 +132,10 @@ def test_the_first_gpt2_files_without_a_prefix_are_read(tmp_path):
     ("change", "named"),
     [
         ({"model_type": "mamba"}, "mamba"),
+        ({"model_type": ["llama"]}, "llama"),
+        ({"quantization_config": {"quant_method": "gptq", "bits": 4}}, "quantization_config"),
+        ({"partial_rotary_factor": 0.5}, "partial_rotary_factor"),
+        ({"tie_word_embeddings": 1}, "tie_word_embeddings"),
         ({"hidden_act": "relu"}, "hidden_act"),
         ({"attention_bias": True}, "attention_bias"),
         ({"num_hidden_layers": "three"}, "num_hidden_layers"),

@@ -129,6 +129,13 @@ def test_llama_3s_table_of_divisors_is_recognised_and_any_other_refused(tmp_path
                     gguf_config(file)
 
 
+def test_a_file_that_turns_only_part_of_each_head_is_refused(small_file):
+    with read_gguf(small_file) as file:
+        file.metadata["llama.rope.dimension_count"] = 8
+        with pytest.raises(FormatError, match="turns 8 of the 16 numbers"):
+            gguf_network(file, torch.float32, 1)
+
+
 def test_a_file_cut_off_anywhere_is_an_error_and_never_a_crash(small_file, tmp_path):
     data = small_file.read_bytes()
     for size in [*range(0, 200, 7), *range(200, len(data), len(data) // 60)]:

@@ -62,7 +62,7 @@ def read_settings(settings: Settings, source: str) -> ModelConfig:
         FormatError: the model type or one of its settings is not supported.
     """
     kind = settings.get("model_type")
-    if kind not in _READERS:
+    if not isinstance(kind, str) or kind not in _READERS:
         raise FormatError(
             "{source}: the model type {kind!r} cannot be read; these can: {known}",
             hint="Use a model of one of these families.",
@@ -70,7 +70,10 @@ def read_settings(settings: Settings, source: str) -> ModelConfig:
             kind=kind,
             known=", ".join(sorted(_READERS)),
         )
-    return _READERS[kind](_Given(settings, source))
+    given = _Given(settings, source)
+    given.only("quantization_config", None, None)  # such weights are packed in ways that we do not read
+    given.only("partial_rotary_factor", 1.0, 1.0)
+    return _READERS[kind](given)
 
 
 def write_settings(config: ModelConfig) -> Settings:
@@ -141,7 +144,7 @@ class _Given:
     def only(self, key: str, default: Any, *allowed: Any) -> Any:
         """A setting of which we know some values: any other would change the result."""
         value = self.settings.get(key, default)
-        if value not in allowed:
+        if not any(type(value) is type(a) and value == a for a in allowed):
             raise self.wrong(key, value, " / ".join(repr(a) for a in allowed))
         return value
 

@@ -90,6 +90,15 @@ def gguf_config(file: GGUF) -> ModelConfig:
         rope_theta=float(file.get(key + "rope.freq_base", number, 10000.0)),
         rope_scaling=_rope_scaling(file, key, common["head_dim"]),
     )
+    turned = file.get(key + "rope.dimension_count", int, common["head_dim"])
+    if turned != common["head_dim"]:
+        raise FormatError(
+            "{file} turns {turned} of the {head} numbers in a head; only whole heads can be read",
+            hint="Use a model of one of the usual families.",
+            file=file.path.name,
+            turned=turned,
+            head=common["head_dim"],
+        )
     if family == "llama":
         return ModelConfig(**common)
     if family == "qwen2":
