@@ -82,6 +82,8 @@ class Terminal:
             stderr=slave,
             env=os.environ | {"GLASSGPT_LANG": "en", "TERM": "dumb"},
             start_new_session=True,
+            # A shell starts background jobs with Ctrl-C ignored, and children inherit that; a terminal does not.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         os.close(slave)
         self.seen = ""
