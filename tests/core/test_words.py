@@ -17,7 +17,8 @@ from glassgpt.core.errors import GlassError
 from glassgpt.core.words import Sentence, choose_language, say
 
 PACKAGE = Path(glassgpt.__file__).parent
-CHINESE = json.loads((PACKAGE / "core" / "words_zh.json").read_text(encoding="utf-8"))
+FILES = {p.name: json.loads(p.read_text(encoding="utf-8")) for p in (PACKAGE / "core" / "words_zh").glob("*.json")}
+CHINESE = {english: chinese for words in FILES.values() for english, chinese in words.items()}
 ERRORS = {name for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, GlassError)}
 # Calls whose first argument (and `hint`) is a sentence. `self.say` is the chat loop's own.
 CALLS = ERRORS | {"say", "Sentence", "_damaged"}
@@ -56,6 +57,10 @@ def fields(template: str) -> set[tuple[str, str | None, str | None]]:
 
 
 SENTENCES = list(templates())
+
+
+def test_no_sentence_stands_in_two_files():
+    assert sum(map(len, FILES.values())) == len(CHINESE)
 
 
 def test_the_walk_finds_the_sentences():

@@ -1,6 +1,7 @@
 """English and Chinese as equals: every sentence a user reads, and how the language is chosen.
 
-The English template is the key; `words_zh.json` holds the Chinese one with the same named fields.
+The English template is the key; `words_zh/`, one file a subject, holds the Chinese one with the same
+named fields.
 `tests/core/test_words.py` walks the code and fails when a sentence has no translation.
 """
 
@@ -19,7 +20,10 @@ LANGUAGES = ("en", "zh")
 
 @cache
 def _chinese() -> dict[str, str]:
-    return json.loads((files("glassgpt.core") / "words_zh.json").read_text(encoding="utf-8"))
+    catalog: dict[str, str] = {}
+    for file in (files("glassgpt.core") / "words_zh").iterdir():
+        catalog |= json.loads(file.read_text(encoding="utf-8"))
+    return catalog
 
 
 class Sentence:

@@ -1,0 +1,1 @@
+"""Files to training batches: read, cleaned, looked over, cut into shards. No torch here."""

@@ -1,0 +1,1 @@
+"""From batches to weights: one loop, and the stages that feed it."""
