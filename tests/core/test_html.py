@@ -39,7 +39,7 @@ def test_text_from_outside_never_becomes_markup(word):
         page(word, "zh", table([word], [[word]]), element("p", word, title=word), bars([word], [1], [word, "b"]))
     )
     assert made.tags == plain.tags
-    assert made.words.count(word) == 6
+    assert made.words.count(word) == 7
 
 
 def test_a_page_is_whole_and_loads_nothing():
