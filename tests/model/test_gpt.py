@@ -158,3 +158,21 @@ def test_an_unknown_setting_names_the_nearest_known_one():
 @each_network
 def test_a_config_survives_being_written_as_plain_values(name):
     assert ModelConfig.from_dict(CONFIGS[name].to_dict()) == CONFIGS[name]
+
+
+@each_network
+def test_documents_packed_into_one_sequence_are_read_as_if_alone(name):
+    model, lengths = NETWORKS[name], [7, 1, 12, 4]
+    torch.manual_seed(1)
+    documents = [torch.randint(0, 61, (n,)) for n in lengths]
+    segments = torch.cat([torch.full((n,), 5 - i) for i, n in enumerate(lengths)])[None]
+    packed = model(torch.cat(documents)[None], segments=segments)[0]
+    for alone, together in zip(documents, packed.split(lengths), strict=True):
+        torch.testing.assert_close(together, model(alone[None])[0], atol=2e-5, rtol=1e-4)
+
+
+@each_network
+def test_the_fused_causal_path_equals_the_mask_it_stands_for(name):
+    ids = torch.randint(0, 61, (3, 20))
+    masked = NETWORKS[name](ids, keep=torch.ones_like(ids, dtype=torch.bool))
+    torch.testing.assert_close(NETWORKS[name](ids), masked, atol=2e-5, rtol=1e-4)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from glassgpt.core.errors import FormatError, GlassError
@@ -50,17 +51,7 @@ def save_checkpoint(folder: str | Path, network: GPT, tokenizer: Tokenizer, temp
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-        tensors = {name: p.detach().cpu().contiguous().clone() for name, p in network.named_parameters()}
-        save_file(tensors, temporary / WEIGHTS_FILE)
-        tokenizer.save(temporary)
-        settings = {
-            "format": "glassgpt",
-            "version": _VERSION,
-            "config": network.config.to_dict(),
-            "template": template,
-            "tokenizer_fingerprint": tokenizer.fingerprint(),
-        }
-        (temporary / SETTINGS_FILE).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+        write_checkpoint(temporary, network, tokenizer, template)
         for path in temporary.iterdir():
             with path.open("rb") as file:
                 os.fsync(file.fileno())
@@ -75,6 +66,24 @@ def save_checkpoint(folder: str | Path, network: GPT, tokenizer: Tokenizer, temp
     finally:
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_checkpoint(folder: Path, network: GPT, tokenizer: Tokenizer, template: str = "") -> None:
+    """Put a checkpoint's files into a folder that the caller moves into place; raises OSError."""
+    tensors = {name: p.detach().cpu().contiguous().clone() for name, p in network.named_parameters()}
+    try:
+        save_file(tensors, folder / WEIGHTS_FILE)
+    except SafetensorError as error:  # how the library tells of a full disk
+        raise OSError(str(error)) from error
+    tokenizer.save(folder)
+    settings = {
+        "format": "glassgpt",
+        "version": _VERSION,
+        "config": network.config.to_dict(),
+        "template": template,
+        "tokenizer_fingerprint": tokenizer.fingerprint(),
+    }
+    (folder / SETTINGS_FILE).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
 
 
 def load_checkpoint(folder: str | Path, dtype: torch.dtype) -> Checkpoint:

@@ -37,14 +37,17 @@ def attend(
     mask: Tensor | None = None,
     scale: float | None = None,
     dropout: float = 0.0,
+    causal: bool = False,
 ) -> Tensor:
     """Scaled dot-product attention ("Attention Is All You Need", 3.2.1), fused.
 
     `q` [B, H, T, D], `k` and `v` [B, K, S, D] with H a multiple of K, `mask` broadcastable to [B, H, T, S];
-    `scale` 1/sqrt(D) unless given. Gives [B, H, T, D]. `attend_explicit` is its plain twin.
+    `scale` 1/sqrt(D) unless given; `causal`, instead of a mask, hides what comes later. Gives [B, H, T, D].
+    `attend_explicit` is its plain twin.
     """
+    grouped = q.shape[1] != k.shape[1]
     return F.scaled_dot_product_attention(
-        q, k, v, attn_mask=mask, dropout_p=dropout, scale=scale, enable_gqa=q.shape[1] != k.shape[1]
+        q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=causal, scale=scale, enable_gqa=grouped
     )
 
 
@@ -67,18 +70,25 @@ def attend_explicit(
 
 
 def causal_mask(
-    q_positions: Tensor, k_positions: Tensor, window: int | None = None, keep: Tensor | None = None
+    q_positions: Tensor,
+    k_positions: Tensor,
+    window: int | None = None,
+    keep: Tensor | None = None,
+    segments: Tensor | None = None,
 ) -> Tensor:
-    """Who may look at whom, [B, 1, T, S]: nothing later, nothing outside the window, no padding.
+    """Who may look at whom, [B, 1, T, S]: nothing later, nothing outside the window, no padding, no other document.
 
     `q_positions` [B, T] and `k_positions` [B, S] count places in the sequence, padding included;
-    `window` n lets a position see itself and the n - 1 before it; `keep` [B, S] is False on padding.
+    `window` n lets a position see itself and the n - 1 before it; `keep` [B, S] is False on padding;
+    `segments` [B, T] (T = S) numbers the documents that lie one after the other in a sequence.
     A padding position sees itself alone, so that its (unused) row stays finite.
     """
     distance = q_positions[:, :, None] - k_positions[:, None, :]  # [B, T, S]
     mask = distance >= 0
     if window is not None:
         mask &= distance < window
+    if segments is not None:
+        mask = mask & (segments[:, :, None] == segments[:, None, :])
     if keep is not None:
         mask = (mask & keep[:, None, :]) | (distance == 0)
     return mask[:, None]
@@ -147,8 +157,10 @@ class CausalSelfAttention(nn.Module):
         mask: Tensor | None,
         rope: tuple[Tensor, Tensor] | None = None,
         cache: LayerCache | None = None,
+        causal: bool = False,
     ) -> Tensor:
-        """`x` [B, T, C], `mask` [B, 1, T, S], `rope` cosines and sines [B, 1, T, D]; gives [B, T, C]."""
+        """`x` [B, T, C], `mask` [B, 1, T, S] or `causal` instead, `rope` cosines and sines [B, 1, T, D]; gives
+        [B, T, C]."""
         q = split_heads(self.q_proj(x), self.n_head)  # [B, H, T, D]
         k = split_heads(self.k_proj(x), self.n_kv_head)  # [B, K, T, D]
         v = split_heads(self.v_proj(x), self.n_kv_head)  # [B, K, T, D]
@@ -158,7 +170,7 @@ class CausalSelfAttention(nn.Module):
             q, k = rotate(q, *rope), rotate(k, *rope)
         if cache is not None:
             k, v = cache.append(self.layer, k, v)  # [B, K, S, D]
-        out = attend(q, k, v, mask, self.scale, self.dropout if self.training else 0.0)
+        out = attend(q, k, v, mask, self.scale, self.dropout if self.training else 0.0, causal)
         return self.out_proj(join_heads(out))
 
 

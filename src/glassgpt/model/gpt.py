@@ -48,10 +48,15 @@ class Block(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(
-        self, x: Tensor, mask: Tensor | None, rope: tuple[Tensor, Tensor] | None, cache: LayerCache | None
+        self,
+        x: Tensor,
+        mask: Tensor | None,
+        rope: tuple[Tensor, Tensor] | None,
+        cache: LayerCache | None,
+        causal: bool = False,
     ) -> Tensor:
-        """`x`, the residual stream [B, T, C], to the same shape."""
-        attention_out = self.attention(self.attention_norm(x), mask, rope, cache)
+        """`x`, the residual stream [B, T, C], to the same shape; the other arguments are attention's."""
+        attention_out = self.attention(self.attention_norm(x), mask, rope, cache, causal)
         x = x + self.dropout(self.attention_post_norm(attention_out))
         mlp_out = self.mlp(self.mlp_norm(x))
         return x + self.dropout(self.mlp_post_norm(mlp_out))
@@ -104,13 +109,17 @@ class GPT(nn.Module):
                 last = module.out_proj if isinstance(module, CausalSelfAttention) else module.down
                 nn.init.normal_(last.weight, std=0.02 / math.sqrt(2 * self.config.n_layer))
 
-    def forward(self, ids: Tensor, keep: Tensor | None = None, cache: Cache | None = None) -> Tensor:
+    def forward(
+        self, ids: Tensor, keep: Tensor | None = None, cache: Cache | None = None, segments: Tensor | None = None
+    ) -> Tensor:
         """Scores for the next token at every position.
 
         Args:
             ids: token ids [B, T]; with a cache, those that follow what it holds.
             keep: [B, S], False on padding (left or right), over the cached and the new positions.
             cache: keys and values of earlier positions; it grows by T.
+            segments: [B, T], a number for each of the documents packed into a sequence (equal numbers stand
+                together). Each is read as if it were alone. Not together with `keep` or a cache.
 
         Returns:
             logits [B, T, V].
@@ -118,17 +127,22 @@ class GPT(nn.Module):
         Raises:
             InputError: the sequence is empty or longer than the model's context.
         """
-        return self.logits(self.hidden(ids, keep, cache))
+        return self.logits(self.hidden(ids, keep, cache, segments))
 
-    def hidden(self, ids: Tensor, keep: Tensor | None = None, cache: Cache | None = None) -> Tensor:
+    def hidden(
+        self, ids: Tensor, keep: Tensor | None = None, cache: Cache | None = None, segments: Tensor | None = None
+    ) -> Tensor:
         """The residual stream after the last norm, [B, T, C]; arguments and errors as in `forward`."""
-        config, (batch, length) = self.config, ids.shape
+        config, length = self.config, ids.shape[1]
         start = cache.length if cache is not None else 0
         self._check_length(start + length, length)
-        places = torch.arange(start + length, device=ids.device).expand(batch, -1)  # [B, S]
-        # A token's position counts real tokens only, so that padding on the left changes nothing.
-        positions = places if keep is None else (keep.long().cumsum(-1) - 1).clamp(min=0)
-        positions = positions[:, start:]  # [B, T]
+        places = torch.arange(start + length, device=ids.device)[None]  # [1, S]
+        positions = places
+        if keep is not None:  # a token's position counts real tokens only, so that padding on the left changes nothing
+            positions = (keep.long().cumsum(-1) - 1).clamp(min=0)  # [B, S]
+        elif segments is not None:
+            positions = places - _segment_starts(segments)
+        positions = positions[:, start:]  # [B or 1, T]
 
         x = self.embed(ids) * config.embed_scale  # [B, T, C]
         rope = rope_local = None
@@ -137,18 +151,23 @@ class GPT(nn.Module):
         elif config.positions == "sinusoidal":
             x = x + self.positions_table[positions].to(x.dtype)
         elif config.positions == "rotary":
-            rope = self.rope(positions, x.dtype)  # [B, 1, T, D] each
+            rope = self.rope(positions, x.dtype)  # [B or 1, 1, T, D] each
             rope_local = self.rope_local(positions, x.dtype) if self.rope_local is not self.rope else rope
 
         mask = window_mask = None
-        if length > 1 or keep is not None:  # one new token sees all that came before: no mask
-            mask = causal_mask(places[:, start:], places, keep=keep)  # [B, 1, T, S]
+        # A sequence from its beginning has the plain causal mask, which the fused kernel knows without being shown it.
+        causal = start == 0 and length > 1 and keep is None and segments is None
+        if (length > 1 and not causal) or keep is not None:  # one new token sees all that came before: no mask
+            mask = causal_mask(places[:, start:], places, keep=keep, segments=segments)  # [B or 1, 1, T, S]
         if config.sliding_layers:
-            window_mask = causal_mask(places[:, start:], places, config.sliding_window, keep)
+            window_mask = causal_mask(places[:, start:], places, config.sliding_window, keep, segments)
 
         x = self.dropout(x)
         for block in self.blocks:
-            x = block(x, window_mask, rope_local, cache) if block.sliding else block(x, mask, rope, cache)
+            if block.sliding:
+                x = block(x, window_mask, rope_local, cache)
+            else:
+                x = block(x, mask, rope, cache, causal)
         return self.norm(x)
 
     def logits(self, hidden: Tensor) -> Tensor:
@@ -171,3 +190,11 @@ class GPT(nn.Module):
                 total=total,
                 limit=self.config.context_length,
             )
+
+
+def _segment_starts(segments: Tensor) -> Tensor:
+    """Where the document of each position begins, [B, T]."""
+    places = torch.arange(segments.shape[1], device=segments.device)[None]
+    first = torch.ones_like(segments, dtype=torch.bool)
+    first[:, 1:] = segments[:, 1:] != segments[:, :-1]
+    return (places * first).cummax(dim=1).values

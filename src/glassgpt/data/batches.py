@@ -1,0 +1,141 @@
+"""Batches: what one pass of a training reads. A batch is a function of the data, the seed and its number, so that
+nothing but the number must be kept to go on after a stop, and any rank can compute its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+import numpy as np
+
+from glassgpt.data.shards import Shards
+
+IGNORED = -100  # the target where nothing is learned
+ROW_TOKENS = 512
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows of tokens, [B, T] each.
+
+    - `ids`: what is read (0 on padding).
+    - `targets`: the token that follows in the same document, or -100 where none is learned.
+    - `segments`: which document of the row a token belongs to (-1 on padding); None where each row is one window.
+    - `trained` targets and `tokens` read, padding not counted; `epoch` of the first token.
+    """
+
+    ids: np.ndarray
+    targets: np.ndarray
+    segments: np.ndarray | None
+    trained: int
+    tokens: int
+    epoch: int
+
+
+class TextBatches:
+    """Windows of `context` tokens in random order, for pre-training. An epoch reads every window once; where windows
+    begin is shifted from epoch to epoch, so that the same text is not always cut at the same places."""
+
+    def __init__(
+        self, shards: Shards, batch: int, context: int, seed: int, *, rank: int = 0, ranks: int = 1,
+        separate: bool = False,
+    ) -> None:  # fmt: skip
+        self.shards, self.batch, self.context, self.seed = shards, batch, context, seed
+        self.rank, self.ranks, self.separate = rank, ranks, separate
+        # One fewer than would fit, so that there is room to shift them.
+        self.windows = max(1, (len(shards) - 1) // context - 1)
+        self._order = lru_cache(maxsize=2)(self._epoch_order)
+
+    def __call__(self, number: int) -> Batch:
+        """Batch `number`, from 0."""
+        first = (number * self.ranks + self.rank) * self.batch
+        starts = [self._start(first + i) for i in range(self.batch)]
+        span = self.context + 1
+        tokens = np.stack([self.shards.tokens(s, s + span) for s in starts])  # [B, T + 1]
+        learned = np.stack([self.shards.mask(s, s + span) for s in starts])
+        segments = None
+        if self.separate:
+            numbers = np.stack([np.searchsorted(self.shards.starts, np.arange(s, s + span), "right") for s in starts])
+            learned[:, 1:] &= numbers[:, 1:] == numbers[:, :-1]  # the first token of a document follows from nothing
+            segments = numbers[:, :-1]
+        targets = np.where(learned[:, 1:], tokens[:, 1:], IGNORED)
+        trained = int((targets != IGNORED).sum())
+        return Batch(tokens[:, :-1], targets, segments, trained, self.batch * self.context, first // self.windows)
+
+    def _start(self, window: int) -> int:
+        epoch, place = divmod(window, self.windows)
+        offset, order = self._order(epoch)
+        return int(order[place]) * self.context + offset
+
+    def _epoch_order(self, epoch: int) -> tuple[int, np.ndarray]:
+        random = np.random.Generator(np.random.Philox(key=[self.seed, epoch]))
+        spare = len(self.shards) - 1 - self.windows * self.context
+        return int(random.integers(spare + 1)), random.permutation(self.windows)
+
+
+class ExampleBatches:
+    """`batch` whole examples at a time, packed into rows without padding between them, for fine-tuning.
+
+    Rows hold at most `row_tokens` tokens (or one longer example); each example is a segment of its own, so none sees
+    another. `order="sequential"` keeps the order of the file.
+    """
+
+    def __init__(
+        self, shards: Shards, batch: int, seed: int, *, order: Literal["shuffled", "sequential"] = "shuffled",
+        row_tokens: int = ROW_TOKENS, rank: int = 0, ranks: int = 1,
+    ) -> None:  # fmt: skip
+        self.shards, self.batch, self.seed, self.order = shards, batch, seed, order
+        self.row_tokens, self.rank, self.ranks = row_tokens, rank, ranks
+        self._permutation = lru_cache(maxsize=2)(self._epoch_order)
+
+    def __call__(self, number: int) -> Batch:
+        """Batch `number`, from 0."""
+        first = (number * self.ranks + self.rank) * self.batch
+        documents = [self._document(first + i) for i in range(self.batch)]
+        rows = _pack([self._length(d) for d in documents], self.row_tokens)
+        width = max(sum(self._length(documents[i]) for i in row) for row in rows)
+        ids = np.zeros((len(rows), width), dtype=np.int64)
+        targets = np.full((len(rows), width), IGNORED, dtype=np.int64)
+        segments = np.full((len(rows), width), -1, dtype=np.int64)
+        tokens = 0
+        for r, row in enumerate(rows):
+            at = 0
+            for segment, i in enumerate(row):
+                start, stop = self.shards.span(documents[i])
+                found, learned = self.shards.tokens(start, stop), self.shards.mask(start, stop)
+                end = at + len(found)
+                ids[r, at:end], segments[r, at:end] = found, segment
+                targets[r, at : end - 1] = np.where(learned[1:], found[1:], IGNORED)
+                at, tokens = end, tokens + len(found)
+        trained = int((targets != IGNORED).sum())
+        return Batch(ids, targets, segments, trained, tokens, first // self.shards.documents)
+
+    def _length(self, document: int) -> int:
+        start, stop = self.shards.span(document)
+        return stop - start
+
+    def _document(self, place: int) -> int:
+        epoch, at = divmod(place, self.shards.documents)
+        return at if self.order == "sequential" else int(self._permutation(epoch)[at])
+
+    def _epoch_order(self, epoch: int) -> np.ndarray:
+        random = np.random.Generator(np.random.Philox(key=[self.seed, epoch]))
+        return random.permutation(self.shards.documents)
+
+
+def _pack(lengths: list[int], room: int) -> list[list[int]]:
+    """Places of examples for each row, longest first into the first row with room; no row is cut."""
+    room = max(room, *lengths)
+    rows: list[list[int]] = []
+    free: list[int] = []
+    for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        for r, space in enumerate(free):
+            if lengths[i] <= space:
+                rows[r].append(i)
+                free[r] -= lengths[i]
+                break
+        else:
+            rows.append([i])
+            free.append(room - lengths[i])
+    return rows

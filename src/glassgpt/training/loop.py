@@ -1,0 +1,219 @@
+"""The one training loop. A stage hands it a network, batches and a loss; it knows nothing else of what is learned.
+
+A step is a function of the weights, the optimizers' state, the seed and its own number, and of nothing else: so a run
+that was killed and resumed ends with the weights of one that never stopped, bit for bit (on the CPU, with as many
+threads).
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from glassgpt.core.errors import GlassError
+from glassgpt.core.runs import Run
+from glassgpt.data.batches import Batch
+from glassgpt.training.optim import Optimizer, clip_gradients, rate_factor, restore
+from glassgpt.training.settings import TrainSettings
+from glassgpt.training.state import TENSORS, Progress, load_tensors, newest_whole, prune, save_state
+
+
+@dataclass
+class Stage:
+    """What is trained and how.
+
+    - `batches(step)`: the passes of a step, whose gradients are added up.
+    - `loss(batch)`: the sum of the losses of the batch's trained tokens, in nats.
+    - `evaluate()`: the loss on held-out data, in nats per token; it must not change anything.
+    - `save(folder)`, `load(folder)`: what a checkpoint holds of the network.
+    - `sample()`: texts of the network as it is now, for people to read.
+    """
+
+    network: nn.Module
+    optimizers: Sequence[Optimizer]
+    batches: Callable[[int], Sequence[Batch]]
+    loss: Callable[[Batch], Tensor]
+    evaluate: Callable[[], float]
+    save: Callable[[Path], None]
+    load: Callable[[Path], None]
+    sample: Callable[[], list[str]] = list
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something a watcher may want to show. `kind`: "step", "evaluation", "checkpoint" or "fault" (a damaged checkpoint
+    that was passed over)."""
+
+    kind: str
+    progress: Progress
+    values: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a training ended. `signal`: the number of the signal that stopped it, 0 when none did."""
+
+    progress: Progress
+    checkpoint: Path
+    signal: int = 0
+    reached: bool = True  # false when `until` was asked for and not reached
+
+
+class DivergedError(GlassError):
+    """The loss became infinite or not a number."""
+
+
+def train(
+    stage: Stage,
+    settings: TrainSettings,
+    run: Run,
+    *,
+    resume: bool = False,
+    until: float | None = None,
+    watch: Callable[[Event], None] = lambda event: None,
+) -> Result:
+    """Train until the steps are done, `until` is reached by an evaluation, patience ends, or a signal comes.
+
+    Args:
+        resume: go on from the newest checkpoint that is whole.
+        until: stop at the first evaluation whose loss is not above this.
+        watch: called with what happens.
+
+    Raises:
+        DivergedError: the loss is no number any more; the newest checkpoint is from before that.
+        GlassError: the disk refused a checkpoint; the one before is whole.
+    """
+    progress, place = Progress(), None
+    if resume:
+        place, progress, faults = newest_whole(run.folder)
+        for fault in faults:
+            watch(Event("fault", progress, {"error": fault}))
+        run.forget_after(progress.step)
+    if place is not None:
+        stage.load(place)
+        restore(stage.optimizers, load_tensors(place / TENSORS), str(place))
+    device = next(stage.network.parameters()).device
+    parameters: list[Tensor] = [p for p in stage.network.parameters() if p.requires_grad]
+    with stop_signals() as stopped:
+        while progress.step < settings.steps and not _done(progress, settings, until):
+            began = time.perf_counter()
+            loss, norm, tokens = _step(stage, settings, progress.step, parameters, device)
+            progress.step += 1
+            progress.tokens += tokens
+            progress.train_s += time.perf_counter() - began
+            watch(Event("step", progress, {"loss": loss, "norm": norm}))
+            last = progress.step == settings.steps
+            run.measure(step=progress.step, tokens=progress.tokens, loss=loss, norm=norm, train_s=progress.train_s)
+            improved = False
+            if last or progress.step % settings.evaluation_gap == 0:
+                improved = _evaluate(stage, progress, run, watch)
+            due = last or improved or progress.step % settings.checkpoint_gap == 0
+            if due or stopped[0] or _done(progress, settings, until):
+                place = save_checkpoint(stage, progress, run)
+                watch(Event("checkpoint", progress, {"path": place}))
+            if stopped[0]:
+                break
+    if place is None:  # a signal came before the first step
+        place = save_checkpoint(stage, progress, run)
+    return Result(progress, place, stopped[0], until is None or progress.last_loss <= until)
+
+
+def save_checkpoint(stage: Stage, progress: Progress, run: Run) -> Path:
+    """Write the checkpoint of this step and delete those that are neither new nor the best."""
+    state = {name: tensor for optimizer in stage.optimizers for name, tensor in optimizer.state.items()}
+    place = save_state(run.folder, progress, state, stage.save)
+    prune(run.folder, progress.best_step)
+    return place
+
+
+def _step(
+    stage: Stage, settings: TrainSettings, step: int, parameters: list[Tensor], device: torch.device
+) -> tuple[float, float, int]:
+    """One step: the loss per trained token, the norm of the gradients, and the tokens read."""
+    torch.manual_seed(step_seed(settings.seed, step))  # dropout is a function of the step
+    batches = stage.batches(step)
+    # Divided by the trained tokens of all passes: so many small passes give the gradient of one large one.
+    trained = max(1, sum(batch.trained for batch in batches))
+    total = 0.0
+    for batch in batches:
+        with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bfloat16"):
+            loss = stage.loss(batch) / trained
+        loss.backward()
+        total += loss.item()
+    norm = clip_gradients(parameters, settings.clip)
+    if not math.isfinite(total) or not math.isfinite(norm):
+        raise DivergedError(
+            "the loss became {loss} at step {step}",
+            hint="The checkpoints before are whole; start anew with lower rates (--set train.lr=... and so on).",
+            loss=total if not math.isfinite(total) else norm,
+            step=step + 1,
+        )
+    factor = rate_factor(
+        step, settings.steps, schedule=settings.schedule, warmup=round(settings.warmup * settings.steps),
+        decay=settings.decay, floor=settings.floor,
+    )  # fmt: skip
+    for optimizer in stage.optimizers:
+        optimizer.step(factor)
+    for p in parameters:
+        p.grad = None
+    return total, norm, sum(batch.tokens for batch in batches)
+
+
+def _evaluate(stage: Stage, progress: Progress, run: Run, watch: Callable[[Event], None]) -> bool:
+    """Measure on held-out data; gives whether it is the best so far."""
+    stage.network.eval()
+    began = time.perf_counter()
+    with torch.inference_mode():
+        progress.last_loss = stage.evaluate()
+    seconds = time.perf_counter() - began
+    samples = stage.sample()
+    stage.network.train()
+    improved = progress.last_loss < progress.best_loss
+    progress.waited = 0 if improved else progress.waited + 1
+    if improved:
+        progress.best_loss, progress.best_step = progress.last_loss, progress.step
+    values = {"val_loss": progress.last_loss, "evaluation_s": seconds, "samples": samples}
+    run.measure(step=progress.step, tokens=progress.tokens, train_s=progress.train_s, **values)
+    watch(Event("evaluation", progress, values | {"best": improved}))
+    return improved
+
+
+def _done(progress: Progress, settings: TrainSettings, until: float | None) -> bool:
+    patience = settings.patience and progress.waited >= settings.patience
+    return bool(patience) or (until is not None and progress.last_loss <= until)
+
+
+def step_seed(seed: int, step: int) -> int:
+    """The seed of a step's random numbers: distinct for distinct steps of a run."""
+    return (seed * 0x9E3779B97F4A7C15 + step) % (1 << 63)
+
+
+@contextmanager
+def stop_signals() -> Iterator[list[int]]:
+    """Ctrl-C and SIGTERM set the first element instead of ending the process; a second one ends it at once."""
+    stopped = [0]
+
+    def note(number: int, frame: object) -> None:
+        if stopped[0]:
+            raise KeyboardInterrupt
+        stopped[0] = number
+
+    if threading.current_thread() is not threading.main_thread():
+        yield stopped  # only the main thread may ask for signals
+        return
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stopped
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,170 @@
+"""Optimizers and learning-rate schedules.
+
+Muon turns the weight matrices inside the blocks, AdamW everything else (embeddings, head, norms, biases). Both are
+driven by one schedule, a pure function of the step, so that a resumed run has the rate of an unbroken one.
+
+They are small classes of our own and not `torch.optim`'s: making one of those imports torch's compiler, over a second,
+and the state of these is a plain dictionary of tensors that a checkpoint can hold.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from glassgpt.core.errors import FormatError
+
+Schedule = Literal["constant", "wsd", "cosine", "linear"]
+
+
+def rate_factor(
+    step: int, steps: int, *, schedule: Schedule = "wsd", warmup: int = 0, decay: float = 0.4, floor: float = 0.0
+) -> float:
+    """What the learning rates are multiplied with at `step` (from 0) of `steps`.
+
+    All begin with `warmup` steps that rise in a line. Then: `constant`; `wsd` stays at 1 and falls in a line over the
+    last share `decay` (warm-up/stable/decay, Hu et al. 2024, arXiv:2404.06395); `cosine` falls along half a wave
+    (Loshchilov & Hutter 2017, arXiv:1608.03983); `linear` falls in a line. `floor` is where they end.
+    """
+    rise = min(1.0, (step + 1) / (warmup + 1))
+    done = min(1.0, max(0.0, (step - warmup) / max(1, steps - warmup)))
+    if schedule == "constant":
+        fall = 1.0
+    elif schedule == "wsd":
+        fall = min(1.0, (1.0 - done) / decay) if decay > 0 else 1.0
+    elif schedule == "cosine":
+        fall = 0.5 * (1.0 + math.cos(math.pi * done))
+    else:
+        fall = 1.0 - done
+    return rise * (floor + (1.0 - floor) * fall)
+
+
+def orthogonalize(matrices: Tensor, steps: int = 5) -> Tensor:
+    """Matrices [N, R, C] to ones of the same singular vectors whose singular values lie near 1.
+
+    Newton-Schulz iteration with the quintic of Jordan et al. 2024 ("Muon: an optimizer for hidden layers in neural
+    networks"): it does not converge to exactly 1, and need not.
+    """
+    a, b, c = 3.4445, -4.7750, 2.0315
+    tall = matrices.shape[-2] > matrices.shape[-1]
+    x = matrices.mT if tall else matrices
+    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    for _ in range(steps):
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x.mT if tall else x
+
+
+class Optimizer(Protocol):
+    """What the loop asks of an optimizer. `state` maps names to tensors that are changed in place."""
+
+    state: dict[str, Tensor]
+
+    def step(self, factor: float) -> None:
+        """One update from the gradients, with the learning rate times `factor`."""
+        ...
+
+
+class AdamW:
+    """Adam with decoupled weight decay (Loshchilov & Hutter 2019, arXiv:1711.05101), on named parameters; `name` keeps
+    its state apart from that of another."""
+
+    def __init__(
+        self,
+        parameters: Mapping[str, Tensor],
+        lr: float,
+        betas: tuple[float, float] = (0.9, 0.95),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        name: str = "adamw",
+    ) -> None:
+        self.lr, self.betas, self.eps, self.weight_decay = lr, betas, eps, weight_decay
+        self.parameters, self.name = dict(parameters), name
+        self.state = {f"{name}.steps": torch.zeros((), dtype=torch.int64)}
+        for key, p in parameters.items():
+            self.state |= {f"{name}.mean.{key}": torch.zeros_like(p), f"{name}.square.{key}": torch.zeros_like(p)}
+
+    @torch.no_grad()
+    def step(self, factor: float) -> None:
+        """One update of every parameter that has a gradient."""
+        self.state[f"{self.name}.steps"] += 1
+        steps, rate, (b1, b2) = int(self.state[f"{self.name}.steps"]), self.lr * factor, self.betas
+        used = {name: p for name, p in self.parameters.items() if p.grad is not None}
+        values, gradients = list(used.values()), [p.grad for p in used.values() if p.grad is not None]
+        means = [self.state[f"{self.name}.mean.{name}"] for name in used]
+        squares = [self.state[f"{self.name}.square.{name}"] for name in used]
+        if not values:
+            return
+        torch._foreach_lerp_(means, gradients, 1 - b1)
+        torch._foreach_mul_(squares, b2)
+        torch._foreach_addcmul_(squares, gradients, gradients, value=1 - b2)
+        if self.weight_decay:
+            torch._foreach_mul_(values, 1 - rate * self.weight_decay)
+        scales = torch._foreach_sqrt(squares)
+        torch._foreach_div_(scales, math.sqrt(1 - b2**steps))
+        torch._foreach_add_(scales, self.eps)
+        torch._foreach_addcdiv_(values, means, scales, value=-rate / (1 - b1**steps))
+
+
+class Muon:
+    """Momentum whose update is orthogonalized: every direction of a matrix is learned at the same pace.
+
+    Weight decay is decoupled, as in AdamW. The update of an [R, C] matrix is scaled by sqrt(max(1, R / C)). Matrices
+    of one shape are orthogonalized in one batched product; `torch.optim.Muon`, one matrix at a time, is the plain twin.
+    """
+
+    def __init__(
+        self,
+        parameters: Mapping[str, Tensor],
+        lr: float,
+        momentum: float = 0.95,
+        weight_decay: float = 0.0,
+        ns_steps: int = 5,
+    ) -> None:
+        self.lr, self.momentum, self.weight_decay, self.ns_steps = lr, momentum, weight_decay, ns_steps
+        self.by_shape: dict[tuple[int, ...], dict[str, Tensor]] = {}
+        for name, p in parameters.items():
+            self.by_shape.setdefault(tuple(p.shape), {})[name] = p
+        self.state = {f"muon.momentum.{name}": torch.zeros_like(p) for name, p in parameters.items()}
+
+    @torch.no_grad()
+    def step(self, factor: float) -> None:
+        """One update of every matrix; each must have a gradient."""
+        rate = self.lr * factor
+        for (rows, columns), named in self.by_shape.items():
+            values = list(named.values())
+            gradients = [p.grad for p in values if p.grad is not None]
+            buffers = [self.state[f"muon.momentum.{name}"] for name in named]
+            torch._foreach_lerp_(buffers, gradients, 1 - self.momentum)
+            ahead = torch._foreach_lerp(gradients, buffers, self.momentum)  # Nesterov: look where it leads
+            updates = orthogonalize(torch.stack(ahead), self.ns_steps)  # [N, R, C]
+            if self.weight_decay:
+                torch._foreach_mul_(values, 1 - rate * self.weight_decay)
+            torch._foreach_add_(values, list(updates.unbind()), alpha=-rate * math.sqrt(max(1.0, rows / columns)))
+
+
+def clip_gradients(parameters: Sequence[Tensor], limit: float) -> float:
+    """Scale all gradients down so that their norm together is at most `limit` (0: only measure); gives the norm
+    before (Pascanu et al. 2013, arXiv:1211.5063)."""
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    norm = float(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients))))
+    if limit and norm > limit:
+        torch._foreach_mul_(gradients, limit / (norm + 1e-6))
+    return norm
+
+
+def restore(optimizers: Sequence[Optimizer], saved: Mapping[str, Tensor], source: str) -> None:
+    """Put saved state back; raises FormatError when it is not that of these optimizers."""
+    wanted = {name: tensor for optimizer in optimizers for name, tensor in optimizer.state.items()}
+    if {n: t.shape for n, t in wanted.items()} != {n: t.shape for n, t in saved.items()}:
+        raise FormatError(
+            "{source}: the optimizer's state does not fit the run's settings",
+            hint="The checkpoint belongs to another run; resume that one.",
+            source=source,
+        )
+    for name, tensor in wanted.items():
+        tensor.copy_(saved[name])

@@ -1,0 +1,229 @@
+"""Training a model from scratch on plain text, by a recipe."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from glassgpt.core.config import settings_from
+from glassgpt.core.errors import InputError
+from glassgpt.core.runs import MODEL, Run
+from glassgpt.data.batches import Batch, TextBatches
+from glassgpt.data.examples import Example
+from glassgpt.data.rows import Row
+from glassgpt.data.shards import Shards, open_shards, write_shards
+from glassgpt.evaluation.held_out import held_out_loss
+from glassgpt.formats.checkpoint import load_checkpoint, save_checkpoint, write_checkpoint
+from glassgpt.model.config import ModelConfig
+from glassgpt.model.gpt import GPT
+from glassgpt.text.bpe import train_bpe, train_characters
+from glassgpt.text.tokenizer import Tokenizer
+from glassgpt.training.loop import Event, Result, Stage, train
+from glassgpt.training.machine import measure_machine
+from glassgpt.training.optim import AdamW, Muon, Optimizer
+from glassgpt.training.settings import DataSettings, Recipe, TrainSettings
+
+TRAIN, HELD_OUT, TOKENIZER = "data/train", "data/validation", "data/tokenizer"
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """What a finished training leaves: how it ended, the network as it was at its best, and its tokenizer."""
+
+    result: Result
+    network: GPT
+    tokenizer: Tokenizer
+
+
+def prepare(rows: Iterable[Row], recipe: Recipe, folder: Path, about: dict[str, Any]) -> Run:
+    """A new run with its tokenizer trained and its text cut into shards; `about` is kept in run.json.
+
+    The last share of each text (`recipe.data.validation`, by characters) is held out: what comes later in a text is
+    what a model must predict.
+
+    Raises:
+        InputError: there is too little text for one window on either side.
+        ConfigError: the folder holds other files.
+    """
+    train_settings = _resolved(recipe.train)
+    run = Run.create(
+        folder,
+        {
+            "kind": "pretrain",
+            "status": "preparing",
+            "recipe": asdict(replace(recipe, train=train_settings)),
+            "threads": torch.get_num_threads(),
+            **about,
+        },
+    )
+    rows = list(rows)
+    cuts = [round(len(row.texts[0]) * (1 - recipe.data.validation)) for row in rows]
+    tokenizer = _tokenizer(rows, cuts, recipe.data)
+    tokenizer.save(folder / TOKENIZER)
+    pairs = [_halves(row, cut, tokenizer) for row, cut in zip(rows, cuts, strict=True)]
+    for place, examples in ((TRAIN, [a for a, _ in pairs]), (HELD_OUT, [b for _, b in pairs])):
+        write_shards((e for e in examples if len(e.ids) > 1), folder / place, tokenizer)
+        tokens = sum(len(e.ids) for e in examples)
+        if tokens < train_settings.context + 2:
+            raise InputError(
+                "{part} has {tokens} tokens; one window of {context} does not fit",
+                hint="Give more text, or a shorter context (--set train.context=...).",
+                part=place,
+                tokens=tokens,
+                context=train_settings.context,
+            )
+    run.update(status="ready")
+    return run
+
+
+def pretrain(
+    run: Run, *, resume: bool = False, until: float | None = None, watch: Callable[[Event], None] = lambda event: None
+) -> Pretrained:
+    """Train the run that `prepare` made (or go on with it) and leave the best model in its `model/`."""
+    recipe = settings_from(Recipe, run.about["recipe"])
+    torch.set_num_threads(run.about["threads"])  # sums are grouped by thread: another count gives other bits
+    tokenizer = Tokenizer.from_file(run.folder / TOKENIZER)
+    shards = open_shards(run.folder / TRAIN, tokenizer)
+    held_out = tokens_of(open_shards(run.folder / HELD_OUT, tokenizer))
+    network = make_network(recipe, tokenizer.vocab_size)
+    batches = TextBatches(shards, recipe.train.batch, recipe.train.context, recipe.train.seed)
+    stage = Stage(
+        network=network,
+        optimizers=make_optimizers(network, recipe.train),
+        batches=lambda step: [batches(step * recipe.train.accumulate + i) for i in range(recipe.train.accumulate)],
+        loss=text_loss(network, recipe.train.compile),
+        evaluate=lambda: held_out_loss(network, held_out, recipe.train.context),
+        save=lambda folder: write_checkpoint(folder, network, tokenizer),
+        load=lambda folder: _load(network, folder),
+        sample=lambda: sample_texts(network, tokenizer, held_out, recipe.train),
+    )
+    run.update(status="training")
+    result = train(stage, recipe.train, run, resume=resume, until=until, watch=watch)
+    progress = result.progress
+    if progress.best_step and progress.best_step != progress.step:
+        _load(network, run.folder / "checkpoints" / f"step-{progress.best_step:08d}")
+    save_checkpoint(run.folder / MODEL, network.eval(), tokenizer)
+    run.update(status="stopped" if result.signal else "finished", progress=asdict(progress))
+    return Pretrained(result, network, tokenizer)
+
+
+def make_network(recipe: Recipe, vocab_size: int) -> GPT:
+    """The recipe's network with its first weights, which are a function of the seed."""
+    make = ModelConfig.modern if recipe.base == "modern" else ModelConfig.gpt2
+    sizes = {"context_length": recipe.train.context, "vocab_size": vocab_size}
+    torch.manual_seed(recipe.train.seed)
+    network = GPT(make(**(sizes | recipe.model)))
+    if recipe.base == "modern":
+        start_quietly(network)
+    return network.train()
+
+
+@torch.no_grad()
+def start_quietly(network: GPT) -> None:
+    """First weights for Muon: every block adds nothing at first (its last projections are zero), and the matrices
+    before keep the size of what they read."""
+    for name, p in network.named_parameters():
+        if p.ndim == 2 and name.startswith("blocks."):
+            if name.endswith(("out_proj.weight", "down.weight")):
+                nn.init.zeros_(p)
+            else:
+                nn.init.normal_(p, std=0.58 * p.shape[1] ** -0.5)
+
+
+def make_optimizers(network: nn.Module, settings: TrainSettings) -> list[Optimizer]:
+    """Muon (or AdamW) for the trained matrices in the blocks, AdamW for everything else."""
+    trained: dict[str, Tensor] = {name: p for name, p in network.named_parameters() if p.requires_grad}
+    matrices = {n: p for n, p in trained.items() if p.ndim == 2 and n.startswith("blocks.")}
+    embeddings = {n: p for n, p in trained.items() if n == "embed.weight"}
+    rest = {n: p for n, p in trained.items() if n not in matrices and n not in embeddings}
+    betas = (settings.beta1, settings.beta2)
+
+    def adamw(parameters: dict[str, Tensor], lr: float, prefix: str) -> list[Optimizer]:
+        decay = settings.weight_decay if prefix == "matrices" else 0.0
+        return [AdamW(parameters, lr, betas, weight_decay=decay, name=prefix)] if parameters else []
+
+    made: list[Optimizer] = []
+    if settings.optimizer == "adamw":
+        made += adamw(matrices, settings.lr, "matrices")
+    elif matrices:
+        made.append(Muon(matrices, settings.matrix_lr, settings.momentum, settings.weight_decay, settings.ns_steps))
+    made += adamw(embeddings, settings.embed_lr or settings.lr, "embeddings")
+    return made + adamw(rest, settings.lr, "rest")
+
+
+def text_loss(network: GPT, compiled: bool) -> Callable[[Batch], Tensor]:
+    """The loss of a batch, summed over its tokens; `compiled` by torch's compiler, which needs a C++ compiler."""
+
+    def loss(ids: Tensor, targets: Tensor, segments: Tensor | None) -> Tensor:
+        logits = network(ids, segments=segments).float()  # [B, T, V]
+        return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=-100, reduction="sum")
+
+    fast = torch.compile(loss) if compiled else loss
+    device = network.embed.weight.device
+
+    def of_batch(batch: Batch) -> Tensor:
+        segments = None if batch.segments is None else torch.from_numpy(batch.segments).to(device)
+        ids, targets = (torch.from_numpy(np.asarray(x, dtype=np.int64)).to(device) for x in (batch.ids, batch.targets))
+        return fast(ids, targets, segments)
+
+    return of_batch
+
+
+def sample_texts(network: GPT, tokenizer: Tokenizer, held_out: np.ndarray, settings: TrainSettings) -> list[str]:
+    """A text that the network goes on with from the beginning of the held-out text: the same prompt every time."""
+    if not settings.sample_tokens:
+        return []
+    from glassgpt.engine.language_model import LanguageModel
+
+    model = LanguageModel("sample", network, tokenizer, "float32")
+    prompt = tokenizer.decode(held_out[: max(2, min(16, settings.context // 2))].tolist())
+    room = min(settings.sample_tokens, settings.context - 16)
+    return [prompt + c.text for c in model.generate(prompt, max_new_tokens=max(1, room), temperature=0.8, seed=1)]
+
+
+def tokens_of(shards: Shards) -> np.ndarray:
+    """All tokens of some shards, in order."""
+    return np.asarray(shards.tokens(0, len(shards)))
+
+
+def _tokenizer(rows: list[Row], cuts: list[int], data: DataSettings) -> Tokenizer:
+    if data.tokenizer == "characters":  # the held-out part may hold a character that the rest lacks
+        return train_characters(row.texts[0] for row in rows)
+    return train_bpe((row.texts[0][:cut] for row, cut in zip(rows, cuts, strict=True)), data.vocab_size)
+
+
+def _halves(row: Row, cut: int, tokenizer: Tokenizer) -> tuple[Example, Example]:
+    """The part to train on and the held-out one, which begins with the last token of the other: from that its own first
+    token is predicted."""
+    text = row.texts[0]
+    before, after = tokenizer.encode(text[:cut], add_bos=False), tokenizer.encode(text[cut:], add_bos=False)
+    end = [] if tokenizer.eos_id is None else [tokenizer.eos_id]
+    make = Example(before, [True] * len(before), row.source, row.number)
+    held_out = before[-1:] + after + end
+    return make, Example(held_out, [True] * len(held_out), row.source, row.number)
+
+
+def _resolved(settings: TrainSettings) -> TrainSettings:
+    if settings.precision != "auto":
+        return settings
+    return replace(settings, precision=measure_machine(seconds=0.05).best_precision)
+
+
+def _load(network: GPT, folder: Path) -> None:
+    saved = load_checkpoint(folder, torch.float32).network.state_dict()
+    with torch.no_grad():
+        for name, p in network.named_parameters():
+            p.copy_(saved[name])
+
+
+def settings_of(run: Run) -> str:
+    """The recipe of a run, as JSON for people to read."""
+    return json.dumps(run.about["recipe"], indent=2)
