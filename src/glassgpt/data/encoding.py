@@ -55,6 +55,7 @@ _CANDIDATES = (
     *((f"utf-16-{end}", language, 6.0) for end in ("le", "be") for language in ("japanese", "korean", "western")),
 )
 _SENSELESS = 9.0  # a cost for each byte beyond ASCII that no real text was seen to reach
+_ENOUGH = 32  # bytes beyond ASCII below which charset-normalizer's opinion is worth less than ours
 _CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 _SURE = 12.0  # nats by which the best explanation beats the next: e**12 to one
 
@@ -114,7 +115,7 @@ def check_encoding(name: str) -> Encoding:
             hint="Known ones are utf-8, utf-16, gb18030, big5, shift_jis, euc_kr, cp1252 and others that Python knows.",
             name=name,
         ) from None
-    return Encoding(name)
+    return Encoding("utf-8-sig" if codecs.lookup(name).name == "utf-8" else name)  # with or without a mark
 
 
 def find_encoding(blocks: Iterable[bytes], name: str = "") -> Encoding:
@@ -198,14 +199,15 @@ def _likeliest(sample: bytes, head: bytes, name: str) -> Encoding:
     beyond = sum(1 for b in sample if b > 0x7F)
     ascii_cost = cost("".join(chr(b) for b in sample if b < 0x80), "any")
     if lowest - ascii_cost > _SENSELESS * beyond:
-        opinion = from_bytes(sample).best()
-        if opinion is None:
+        opinion = from_bytes(sample).best() if beyond >= _ENOUGH else None
+        if opinion is None and beyond >= _ENOUGH:
             raise FormatError(
                 "{name} is in no encoding that explains its bytes",
                 hint="It may not be text; if it is, save it as UTF-8 and try again.",
                 name=name,
             )
-        return Encoding(opinion.encoding, rival=best, found=True)
+        if opinion is not None:
+            return Encoding(opinion.encoding, rival=best, found=True)
     rival = ""
     for value, codec in costs[1:]:
         if value - lowest > _SURE:

@@ -48,7 +48,9 @@ _HANGUL = (
     "강개건결교권급남날너노능단달라람래려력럼렇료르름말물반발본불산살새생설심쪽야양업영왔외운월음임입작재저점족존좋죠직질"
     "집차참처천체초최출크타터통특파포표프필할함합항행향험현형호화활"
 )
-_COMMON_KANA = "のにはをたがでてとしれさいるなもかられりこうすまんくよそっあけどめつわえじだみきおせちねやばびべげごぶぎゃゅょ"
+_COMMON_KANA = (
+    "のにはをたがでてとしれさいるなもかられりこうすまんくよそっあけどめつわえじだみきおせちねやばびべげごぶぎゃゅょ"
+)
 _CJK_MARKS = "，。！？、：；“”‘’（）《》「」『』…—～·　【】％〜"
 
 # Letters beyond ASCII that are usual in the Western, Central European and Turkish texts, and the signs of all of them.
