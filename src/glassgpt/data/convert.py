@@ -182,7 +182,8 @@ def rows_of_text(file: TextFile, job: Job) -> Iterator[Row]:
 
 def _units(file: TextFile, unit: TextUnit) -> Iterator[tuple[int, str]]:
     """The files, paragraphs or lines that hold anything, with the number of their first line."""
-    number, first, size, held = 0, 1, 0, []
+    held: list[str] = []
+    number, first, size = 0, 1, 0
     for lines in file.lines():
         for line in lines:
             number += 1

@@ -229,9 +229,7 @@ def read_table(
     table = Table(TextFile(path, path.name, encoding=encoding))
 
     def all_records() -> Iterator[list[str]]:
-        number = 0
-        for record in chain(table.preamble, chain.from_iterable(table.records())):
-            number += 1
+        for number, record in enumerate(chain(table.preamble, chain.from_iterable(table.records())), start=1):
             if not isinstance(record, Trouble):
                 yield list(record)
             elif troubles is not None:
