@@ -1,7 +1,6 @@
 """CSV, TSV and other tables, read in blocks.
 
-Three readers share the work. pandas reads the blocks that hold no quote, which is most of most files, and takes only
-the columns that are wanted. It is not right for the others: it gives a short record and one with an empty last cell as
+Three readers share the work. pandas reads the blocks that hold no quote, which is most of most files. It is not right for the others: it gives a short record and one with an empty last cell as
 the same, and a quote that is never closed swallows the rest of the file. Blocks with quotes go through `csv`, whose
 strict reader says where a quote is broken; the line where it was opened is then read literally, and the next line
 begins a new record.
@@ -68,7 +67,7 @@ class Table:
         self._first: list[str] = []
         for lines in self._blocks:
             self._first += lines
-            if len(self._first) > SAMPLE_LINES:
+            if len(self._first) > SAMPLE_LINES or sum(map(len, self._first)) > MAX_QUOTED:
                 break
         if not any(line.strip() for line in self._first):
             raise InputError("{name} is empty", hint="Give a file with at least one record.", name=file.name)
@@ -120,8 +119,7 @@ class Table:
                 sep=dialect.delimiter,
                 header=None,
                 names=range(width),
-                usecols=sorted(set(columns)),
-                index_col=False,
+                index_col=False,  # and no usecols: with it, a record with too many cells is cut without a word
                 dtype=object,
                 na_filter=False,
                 quoting=csv.QUOTE_NONE,
