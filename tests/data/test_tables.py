@@ -27,7 +27,7 @@ def table(tmp_path: Path, text: str, name: str = "a.csv") -> tuple[list[str], li
 
 
 cells = st.text(
-    st.characters(codec="utf-8", exclude_characters="\\", exclude_categories=["Cs", "Cc"], include_characters="\t\r\n"),
+    st.characters(codec="utf-8", exclude_characters="\\", exclude_categories=["Cs", "Cc"], include_characters="\t\n"),
     max_size=12,
 )
 
@@ -37,6 +37,7 @@ cells = st.text(
 @settings(deadline=None, max_examples=25)
 @given(records=st.lists(st.lists(cells, min_size=3, max_size=3), min_size=1, max_size=6))
 def test_what_csv_writes_is_read_back(tmp_path_factory, delimiter: str, end: str, records: list[list[str]]):
+    records = [[cell.replace("\n", end) for cell in record] for record in records]
     out = io.StringIO()
     csv.writer(out, delimiter=delimiter, lineterminator=end).writerows([["category", "question", "answer"], *records])
     header, found, troubles = table(tmp_path_factory.mktemp("t"), out.getvalue())
@@ -261,8 +262,8 @@ def test_what_stands_around_a_table_is_told(shared_data):
     path = shared_data / "dirty_csv/messytables/weird_head_padding.csv"
     troubles: list[tables.Trouble] = []
     _, records = read_table(path, troubles=troubles.append)
-    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    assert len(list(records)) + len(troubles) == len(lines) - ("kommt vor" in "")
+    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip('" ')]
+    assert len(list(records)) + len(troubles) == len(lines)
     assert all(t.text.strip() and t.text.count(";") != 10 for t in troubles)
 
 
