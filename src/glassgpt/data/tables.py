@@ -1,9 +1,9 @@
 """CSV, TSV and other tables, read in blocks.
 
-Three readers share the work. pandas reads the blocks that hold no quote, which is most of most files. It is not right for the others: it gives a short record and one with an empty last cell as
-the same, and a quote that is never closed swallows the rest of the file. Blocks with quotes go through `csv`, whose
-strict reader says where a quote is broken; the line where it was opened is then read literally, and the next line
-begins a new record.
+pandas reads the blocks that hold no quote, which is most of most files. It is not right for the others: it gives a
+short record and one with an empty last cell as the same, and a quote that is never closed swallows the rest of the
+file. Blocks with quotes, and those whose delimiters do not add up, go through `csv`, whose strict reader says where a
+quote is broken; the line where it was opened is then read literally, and the next line begins a new record.
 """
 
 from __future__ import annotations
@@ -108,6 +108,8 @@ class Table:
         """The records of a block of whole lines that pandas is sure to read as `csv` does; None where it is not."""
         dialect, width = self.layout.dialect, self.layout.width
         if width < 2 or dialect.escape or dialect.spaces or not lines:
+            return None
+        if lines[0].startswith("\ufeff"):  # pandas would take it for a byte order mark, wherever the block begins
             return None
         text = "".join(lines)
         if dialect.quote in text or lines[0].count(dialect.delimiter) != width - 1 or self._marked(text):
