@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from glassgpt.core.errors import ConfigError, FetchError, FormatError, InputError, NotFoundError
 from glassgpt.data import sources
@@ -36,6 +38,11 @@ def texts(found: list[Row]) -> list[list[str]]:
 
 def jsonl(*records: Any) -> str:
     return "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in records)
+
+
+def csvish(text: str) -> bytes:
+    """Text with a table's own characters strewn in."""
+    return ("question,answer\n" + text.replace("0", '"').replace("1", ",").replace("a", "\n")).encode("utf-16")
 
 
 PAIR = ("user", "assistant")
@@ -485,3 +492,18 @@ def test_every_dirty_file_is_read_or_refused_with_a_reason(shared_data):
         else:
             assert found, path
             assert about.encoding, path
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".json", ".txt", ".parquet", ".csv.gz"])
+@settings(deadline=None, max_examples=40)
+@given(raw=st.one_of(st.binary(max_size=200), st.text(max_size=80).map(str.encode), st.text(max_size=40).map(csvish)))
+def test_whatever_stands_in_a_file_only_our_errors_come_out(tmp_path_factory, suffix: str, raw: bytes):
+    from glassgpt.core.errors import GlassError
+
+    path = tmp_path_factory.mktemp("t") / f"a{suffix}"
+    path.write_bytes(gzip.compress(raw) if suffix.endswith(".gz") else raw)
+    try:
+        for row in read_rows(path):
+            assert all(text.encode("utf-8") is not None for text in row.texts)
+    except GlassError as error:
+        assert error.line("zh")
