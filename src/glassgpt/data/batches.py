@@ -3,6 +3,7 @@ nothing but the number must be kept to go on after a stop, and any rank can comp
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
@@ -93,27 +94,7 @@ class ExampleBatches:
         """Batch `number`, from 0."""
         first = (number * self.ranks + self.rank) * self.batch
         documents = [self._document(first + i) for i in range(self.batch)]
-        rows = _pack([self._length(d) for d in documents], self.row_tokens)
-        width = max(sum(self._length(documents[i]) for i in row) for row in rows)
-        ids = np.zeros((len(rows), width), dtype=np.int64)
-        targets = np.full((len(rows), width), IGNORED, dtype=np.int64)
-        segments = np.full((len(rows), width), -1, dtype=np.int64)
-        tokens = 0
-        for r, row in enumerate(rows):
-            at = 0
-            for segment, i in enumerate(row):
-                start, stop = self.shards.span(documents[i])
-                found, learned = self.shards.tokens(start, stop), self.shards.mask(start, stop)
-                end = at + len(found)
-                ids[r, at:end], segments[r, at:end] = found, segment
-                targets[r, at : end - 1] = np.where(learned[1:], found[1:], IGNORED)
-                at, tokens = end, tokens + len(found)
-        trained = int((targets != IGNORED).sum())
-        return Batch(ids, targets, segments, trained, tokens, first // self.shards.documents)
-
-    def _length(self, document: int) -> int:
-        start, stop = self.shards.span(document)
-        return stop - start
+        return pack_examples(self.shards, documents, self.row_tokens, epoch=first // self.shards.documents)
 
     def _document(self, place: int) -> int:
         epoch, at = divmod(place, self.shards.documents)
@@ -122,6 +103,25 @@ class ExampleBatches:
     def _epoch_order(self, epoch: int) -> np.ndarray:
         random = np.random.Generator(np.random.Philox(key=[self.seed, epoch]))
         return random.permutation(self.shards.documents)
+
+
+def pack_examples(shards: Shards, documents: Sequence[int], row_tokens: int = ROW_TOKENS, epoch: int = 0) -> Batch:
+    """A batch of these documents, each a segment of its own, in rows of at most `row_tokens` or one longer document."""
+    spans = [shards.span(document) for document in documents]
+    rows = _pack([stop - start for start, stop in spans], row_tokens)
+    width = max(sum(spans[i][1] - spans[i][0] for i in row) for row in rows)
+    ids = np.zeros((len(rows), width), dtype=np.int64)
+    targets = np.full((len(rows), width), IGNORED, dtype=np.int64)
+    segments = np.full((len(rows), width), -1, dtype=np.int64)
+    for r, row in enumerate(rows):
+        at = 0
+        for segment, i in enumerate(row):
+            found, learned = shards.tokens(*spans[i]), shards.mask(*spans[i])
+            end = at + len(found)
+            ids[r, at:end], segments[r, at:end] = found, segment
+            targets[r, at : end - 1] = np.where(learned[1:], found[1:], IGNORED)
+            at = end
+    return Batch(ids, targets, segments, int((targets != IGNORED).sum()), int((segments >= 0).sum()), epoch)
 
 
 def _pack(lengths: list[int], room: int) -> list[list[int]]:

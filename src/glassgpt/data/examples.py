@@ -53,7 +53,7 @@ def make_example(
     """The example that a row makes for a model with this tokenizer, template and context.
 
     A text is learned whole, its end token too. Of a conversation the assistant's words are learned, and the tokens
-    that end them. A text or conversation of more than `context` tokens is refused, or with `too_long="cut"` shortened: a text at its
+    that end them. What has more than `context` tokens is refused, or with `too_long="cut"` shortened: a text at its
     end, a conversation by its first turns (its system message stays), never inside an answer.
 
     Raises:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from glassgpt.core.errors import FormatError, GlassError
+from glassgpt.core.errors import FormatError, GlassError, NotFoundError
+from glassgpt.core.runs import MODEL, is_run
 from glassgpt.core.threads import thread_budget
 from glassgpt.engine.language_model import LanguageModel
 from glassgpt.formats.catalog import CATALOG
@@ -43,7 +44,7 @@ def load(
     """
     dtype, place = choose_precision(precision), choose_device(device)
     wanted = get_template(template) if template else None
-    path = locate(str(name), pull_missing=pull_missing)
+    path = _model_of_run(locate(str(name), pull_missing=pull_missing))
     if path.is_dir() and not (path / SETTINGS_FILE).is_file() and not (path / "config.json").is_file():
         path = _only_gguf(path)
     jinja, saved = None, CATALOG[str(name)].template if str(name) in CATALOG else None
@@ -69,6 +70,17 @@ def load(
     model = LanguageModel(str(name), network.to(place), tokenizer, precision)
     model.chat_template, model.template_error = _choose_template(wanted, saved, jinja, tokenizer, str(name))
     return model
+
+
+def _model_of_run(path: Path) -> Path:
+    """Of a run's folder the model that it left; any other path as it is."""
+    if not is_run(path):
+        return path
+    if not (path / MODEL).is_dir():
+        raise NotFoundError(
+            "the run {folder} has no finished model yet", hint="Let it end, or go on with it: --resume.", folder=path
+        )
+    return path / MODEL
 
 
 def _choose_template(

@@ -1,0 +1,96 @@
+"""`glassgpt finetune`: teach a model the answers in a file, without cleaning or questions asked."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from glassgpt.cli.options import DEFAULT_MODEL, note
+from glassgpt.cli.training import (
+    RUNS,
+    add_data_options,
+    add_training_options,
+    changes_given,
+    columns_given,
+    tell_end,
+    use_threads,
+)
+from glassgpt.core.errors import ConfigError
+from glassgpt.core.words import say
+
+
+def add_parser(verbs: Any, common: argparse.ArgumentParser, language: str) -> None:
+    """Describe the verb."""
+    parser = verbs.add_parser("finetune", parents=[common], help=say("teach a model the answers in a file", language))
+    parser.add_argument(
+        "data", nargs="?", metavar="FILE", help=say("questions and answers, or conversations", language)
+    )
+    parser.add_argument("--from", dest="base", metavar="M", help=say("the model to begin with (default: {name})",
+                                                                     language, name=DEFAULT_MODEL))  # fmt: skip
+    parser.add_argument(
+        "--template", metavar="T", help=say("the chat template's name, if it is not recognised", language)
+    )
+    parser.add_argument(
+        "--full", action="store_true", help=say("train all weights instead of a small correction", language)
+    )
+    parser.add_argument("--rank", type=int, metavar="N", help=say("the rank of the correction (default: 16)", language))
+    parser.add_argument(
+        "--epochs", type=float, metavar="X", help=say("how often each row is read (default: 3)", language)
+    )
+    parser.add_argument("--batch", type=int, metavar="N", help=say("rows a step (default: 8)", language))
+    parser.add_argument("--lr", type=float, metavar="X", help=say("the learning rate (default: 0.001)", language))
+    parser.add_argument(
+        "--validation", metavar="FILE", help=say("rows to measure on (default: a tenth of FILE is held out)", language)
+    )
+    add_data_options(parser, language)
+    add_training_options(parser, language)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prepare or resume, train, and tell."""
+    if not args.resume and not args.data:
+        raise ConfigError("a file to learn from is needed", hint="Write `glassgpt finetune FILE`, or --resume RUN.")
+    use_threads(args)
+    from glassgpt.cli.watch import Watch
+    from glassgpt.core.runs import Run
+    from glassgpt.training.record import plot_losses
+    from glassgpt.training.sft import finetune
+
+    training = Run.open(Path(args.resume)) if args.resume else _prepare(args)
+    note(say("the run is in {folder}", args.language, folder=training.folder))
+    steps = training.about["settings"]["train"]["steps"]
+    with Watch(training, steps, args.language) as watch:
+        done = finetune(training, resume=bool(args.resume), until=args.until_val_loss, watch=watch)
+    plot_losses(training, training.folder / "loss.png")
+    return tell_end(training, done.result, args, {"parameters": done.model.network.count_parameters()})
+
+
+def _prepare(args: argparse.Namespace) -> Any:
+    from glassgpt.core.config import override, settings_from
+    from glassgpt.core.runs import next_folder
+    from glassgpt.data.sources import read_rows
+    from glassgpt.data.split import split
+    from glassgpt.training.sft import ANSWERS, FineTuneSettings, prepare_finetune
+
+    given = {
+        "base": args.base, "template": args.template, "epochs": args.epochs,
+        "lora": {"rank": 0 if args.full else args.rank}, "train": {"batch": args.batch, "lr": args.lr, "seed": args.seed},
+    }  # fmt: skip
+    settings = settings_from(FineTuneSettings, override(override({"train": ANSWERS}, given), changes_given(args)))
+    rows = list(read_rows(args.data, columns=columns_given(args), encoding=args.encoding))
+    if args.validation:
+        held_out = list(read_rows(args.validation, columns=columns_given(args), encoding=args.encoding))
+    else:
+        rows, held_out = split(rows, seed=settings.train.seed)
+    folder = Path(args.out) if args.out else next_folder(RUNS, Path(args.data).stem)
+    about = {"data": args.data, "rows": len(rows), "held_out": len(held_out)}
+    training, refused = prepare_finetune(rows, held_out, settings, folder, about)
+    for row in refused[:5]:
+        note(say("left out: {source}, row {row}: {reason}", args.language, source=row.source, row=row.number,
+                 reason=row.reason))  # fmt: skip
+    if refused:
+        note(say("{count} of {rows} rows make no example", args.language, count=len(refused),
+                 rows=len(rows) + len(held_out)))  # fmt: skip
+    return training

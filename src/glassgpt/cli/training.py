@@ -1,0 +1,115 @@
+"""What the verbs that train share: their options, the settings given with --set, and how a run's end is told."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from glassgpt.cli.options import note
+from glassgpt.core.errors import ConfigError
+from glassgpt.core.words import say
+
+if TYPE_CHECKING:
+    from glassgpt.core.runs import Run
+    from glassgpt.training.loop import Result
+
+RUNS = Path("runs")
+
+
+def add_training_options(parser: argparse.ArgumentParser, language: str) -> None:
+    """--out, --resume, --seed, --set, --until-val-loss, --threads, --json."""
+    parser.add_argument("--out", metavar="RUN", help=say("the run's folder (default: a new one in runs/)", language))
+    parser.add_argument("--resume", metavar="RUN", help=say("go on with a run that was stopped or killed", language))
+    parser.add_argument("--seed", type=int, metavar="N", help=say("the same seed gives the same weights", language))
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", dest="changes",
+        help=say("change any setting, such as train.lr=0.002; may be given several times", language),
+    )  # fmt: skip
+    parser.add_argument(
+        "--until-val-loss", type=float, metavar="X", help=say("stop when the held-out loss is not above X", language)
+    )
+    parser.add_argument(
+        "--threads", type=int, metavar="N", help=say("threads to compute with (default: all cores)", language)
+    )
+    parser.add_argument("--json", action="store_true", help=say("print the result as JSON", language))
+
+
+def add_data_options(parser: argparse.ArgumentParser, language: str) -> None:
+    """--columns and --encoding, for whatever reads a file."""
+    parser.add_argument(
+        "--columns", metavar="ROLE=COLUMN,...",
+        help=say("which column is what, such as prompt=Frage,response=Antwort (found by name unless given)", language),
+    )  # fmt: skip
+    parser.add_argument(
+        "--encoding", metavar="E", help=say("the encoding of text files (found unless given)", language)
+    )
+
+
+def columns_given(args: argparse.Namespace) -> dict[str, str] | None:
+    """The columns named with --columns; raises ConfigError."""
+    if not args.columns:
+        return None
+    pairs = [part.partition("=") for part in args.columns.split(",")]
+    for role, equals, column in pairs:
+        if not equals or not role.strip() or not column.strip():
+            raise ConfigError(
+                "--columns {given} is not of the form ROLE=COLUMN,ROLE=COLUMN",
+                hint="Write it as --columns prompt=...,response=... with the names of your columns.",
+                given=args.columns,
+            )
+    return {role.strip(): column.strip() for role, _, column in pairs}
+
+
+def changes_given(args: argparse.Namespace) -> dict[str, Any]:
+    """The settings given with --set, as nested tables; a value is read as TOML, and as plain text where it is none."""
+    tables: dict[str, Any] = {}
+    for change in args.changes:
+        name, equals, text = change.partition("=")
+        if not equals or not name.strip():
+            raise ConfigError(
+                "--set {given} is not of the form NAME=VALUE", hint="Write it as --set train.lr=0.002.", given=change
+            )
+        try:
+            value = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            value = text
+        *outer, last = name.strip().split(".")
+        table = tables
+        for part in outer:
+            table = table.setdefault(part, {})
+        table[last] = value
+    return tables
+
+
+def use_threads(args: argparse.Namespace) -> None:
+    """Give torch the threads that were asked for."""
+    import torch
+
+    from glassgpt.core.threads import check_threads, thread_budget
+
+    torch.set_num_threads(check_threads(args.threads) if args.threads is not None else thread_budget())
+
+
+def tell_end(run: Run, result: Result, args: argparse.Namespace, extra: dict[str, Any]) -> int:
+    """Say how a training ended (stderr), print its JSON line last (stdout); gives the exit code."""
+    language, progress = args.language, result.progress
+    if result.signal:
+        note(say("stopped after step {step}; go on with --resume {run}", language, step=progress.step, run=run.folder))
+    elif not result.reached:
+        note(say("the held-out loss of {wanted} was not reached: the best was {best:.4f}", language,
+                 wanted=args.until_val_loss, best=progress.best_loss))  # fmt: skip
+    if not result.signal:
+        note(say("talk to it or let it go on with a text: glassgpt generate --model {run}", language, run=run.folder)
+             if extra.pop("text_model", False)
+             else say("talk to it: glassgpt chat {run}", language, run=run.folder))  # fmt: skip
+    extra.pop("text_model", None)
+    if args.json:
+        result_line = {
+            "val_loss": progress.last_loss, "best_val_loss": progress.best_loss, "steps": progress.step,
+            "tokens": progress.tokens, "train_s": round(progress.train_s, 3),
+        }  # fmt: skip
+        print(json.dumps(result_line | extra | {"run": str(run.folder)}), flush=True)
+    return 128 + result.signal if result.signal else 0 if result.reached else 1

@@ -1,0 +1,206 @@
+"""Supervised fine-tuning: a model learns answers from examples, by a low-rank correction (LoRA) or with all weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from glassgpt.core.config import settings_from
+from glassgpt.core.errors import InputError
+from glassgpt.core.runs import CHECKPOINTS, MODEL, Run
+from glassgpt.data.batches import Batch, ExampleBatches, pack_examples
+from glassgpt.data.examples import Example, Refused, make_example
+from glassgpt.data.rows import Row
+from glassgpt.data.shards import Shards, open_shards, write_shards
+from glassgpt.engine.language_model import LanguageModel
+from glassgpt.engine.load import load
+from glassgpt.formats.checkpoint import load_checkpoint, write_checkpoint
+from glassgpt.model.gpt import GPT
+from glassgpt.model.lora import adapter_state, add_lora, load_adapter, merge_lora
+from glassgpt.training.loop import Event, Result, Stage, train
+from glassgpt.training.machine import measure_machine
+from glassgpt.training.pretrain import HELD_OUT, TRAIN, make_optimizers
+from glassgpt.training.settings import LoraSettings, TrainSettings
+from glassgpt.training.state import load_tensors, save_tensors
+
+ANSWERS: dict[str, Any] = {
+    "optimizer": "adamw", "batch": 8, "context": 1024, "lr": 1e-3, "schedule": "cosine", "warmup": 0.03, "floor": 0.1,
+    "beta2": 0.99,
+}  # fmt: skip
+ADAPTER = "adapter.safetensors"
+SAMPLES = 3
+
+
+@dataclass(frozen=True)
+class FineTuneSettings:
+    """What is fine-tuned and how: the model's name or folder, its template where it must be named, the size of the
+    correction (rank 0: all weights), how often every example is read, and the loop's settings (`steps` follows from
+    `epochs`)."""
+
+    base: str = "smollm2"
+    template: str = ""
+    epochs: float = 3.0
+    lora: LoraSettings = field(default_factory=LoraSettings)
+    train: TrainSettings = field(default_factory=lambda: TrainSettings(**ANSWERS))
+    order: Literal["shuffled", "sequential"] = "shuffled"
+
+
+@dataclass(frozen=True)
+class FineTuned:
+    """What a finished fine-tuning leaves: how it ended, and the model with the correction merged into it."""
+
+    result: Result
+    model: LanguageModel
+
+
+def prepare_finetune(
+    rows: Iterable[Row], held_out: Iterable[Row], settings: FineTuneSettings, folder: Path, about: dict[str, Any]
+) -> tuple[Run, list[Refused]]:
+    """A new run with its examples in shards, and the rows that make no example; `about` is kept in run.json.
+
+    Raises:
+        InputError: no example is left on one of the sides.
+        ConfigError: the folder holds other files, or the model is unknown.
+    """
+    base = load(settings.base, template=settings.template or None)
+    refused: list[Refused] = []
+    sides: list[list[Example]] = []
+    for side in (rows, held_out):
+        made: list[Example] = []
+        for row in side:
+            template = None if row.kind == "text" else base.template
+            example = make_example(row, base.tokenizer, template, min(settings.train.context, base.context_length))
+            (refused if isinstance(example, Refused) else made).append(example)  # type: ignore[arg-type]
+        if not any(example.trained for example in made):
+            raise InputError(
+                "no example is left to {purpose}",
+                hint="Look at the rows with `glassgpt doctor`, or give a longer --context.",
+                purpose="train on" if not sides else "hold out",
+            )
+        sides.append(made)
+    precision = settings.train.precision
+    if precision == "auto":
+        precision = measure_machine(seconds=0.05).best_precision
+    steps = max(1, math.ceil(settings.epochs * len(sides[0]) / (settings.train.batch * settings.train.accumulate)))
+    gap = settings.train.evaluate_every or max(1, math.ceil(steps / 6))
+    loop = replace(settings.train, steps=steps, precision=precision, evaluate_every=gap)
+    where = str(Path(settings.base).absolute()) if Path(settings.base).exists() else settings.base
+    settings = replace(settings, train=loop, base=where)
+    run = Run.create(
+        folder,
+        {
+            "kind": "finetune",
+            "status": "ready",
+            "settings": asdict(settings),
+            "threads": torch.get_num_threads(),
+            **about,
+        },
+    )
+    for place, examples in zip((TRAIN, HELD_OUT), sides, strict=True):
+        write_shards(examples, folder / place, base.tokenizer)
+    return run, refused
+
+
+def finetune(
+    run: Run, *, resume: bool = False, until: float | None = None, watch: Callable[[Event], None] = lambda event: None
+) -> FineTuned:
+    """Train the run that `prepare_finetune` made (or go on with it) and leave the best model in its `model/`."""
+    settings = settings_from(FineTuneSettings, run.about["settings"])
+    torch.set_num_threads(run.about["threads"])  # sums are grouped by thread: another count gives other bits
+    lora = settings.lora.rank > 0
+    # Frozen weights may as well be stored in the type they are multiplied in; weights that are trained are not.
+    stored = settings.train.precision if lora else "float32"
+    base = load(settings.base, precision=stored, template=settings.template or None)
+    network = base.network.requires_grad_(True)
+    torch.manual_seed(settings.train.seed)
+    if lora:
+        add_lora(network, settings.lora.rank, settings.lora.alpha, settings.lora.dropout)
+    network.train()
+    shards = open_shards(run.folder / TRAIN, base.tokenizer)
+    held_out = open_shards(run.folder / HELD_OUT, base.tokenizer)
+    batches = ExampleBatches(shards, settings.train.batch, settings.train.seed, order=settings.order)
+    passes = settings.train.accumulate
+    loss = answer_loss(network)
+
+    def save(folder: Path) -> None:
+        if lora:
+            save_tensors(adapter_state(network), folder / ADAPTER)
+        else:
+            write_checkpoint(folder, network, base.tokenizer, base.template.name if base.chat_template else "")
+
+    def restore(folder: Path) -> None:
+        if lora:
+            load_adapter(network, load_tensors(folder / ADAPTER), str(folder))
+        else:
+            network.load_state_dict(load_checkpoint(folder, torch.float32).network.state_dict())
+
+    stage = Stage(
+        network=network,
+        optimizers=make_optimizers(network, settings.train),
+        batches=lambda step: [batches(step * passes + i) for i in range(passes)],
+        loss=loss,
+        evaluate=lambda: examples_loss(loss, held_out, settings.train),
+        save=save,
+        load=restore,
+        sample=lambda: sample_answers(base, held_out, settings.train.sample_tokens),
+    )
+    run.update(status="training")
+    result = train(stage, settings.train, run, resume=resume, until=until, watch=watch)
+    best = result.progress.best_step
+    if best and best != result.progress.step:
+        restore(run.folder / CHECKPOINTS / f"step-{best:08d}")
+    model = replace(base, network=(merge_lora(network) if lora else network).float().eval().requires_grad_(False))
+    model.save(run.folder / MODEL)
+    run.update(status="stopped" if result.signal else "finished", progress=asdict(result.progress))
+    return FineTuned(result, model)
+
+
+def answer_loss(network: GPT) -> Callable[[Batch], Tensor]:
+    """The loss of a batch, summed over its learned tokens. Scores are computed for those alone: most of a vocabulary's
+    product would be thrown away."""
+    device = network.embed.weight.device
+
+    def of_batch(batch: Batch) -> Tensor:
+        ids, targets = (torch.from_numpy(np.asarray(x, dtype=np.int64)).to(device) for x in (batch.ids, batch.targets))
+        segments = None if batch.segments is None else torch.from_numpy(batch.segments).to(device)
+        hidden = network.hidden(ids, segments=segments)  # [B, T, C]
+        learned = targets >= 0
+        logits = network.logits(hidden[learned]).float()  # [trained, V]
+        return F.cross_entropy(logits, targets[learned], reduction="sum")
+
+    return of_batch
+
+
+def examples_loss(loss: Callable[[Batch], Tensor], shards: Shards, settings: TrainSettings) -> float:
+    """The mean loss per learned token over every example, each read once."""
+    total, trained = 0.0, 0
+    device = "cpu" if not torch.cuda.is_available() else "cuda"
+    for start in range(0, shards.documents, settings.batch):
+        batch = pack_examples(shards, range(start, min(start + settings.batch, shards.documents)))
+        with torch.autocast(device, torch.bfloat16, enabled=settings.precision == "bfloat16"):
+            total += loss(batch).item()
+        trained += batch.trained
+    return total / max(1, trained)
+
+
+def sample_answers(model: LanguageModel, shards: Shards, tokens: int) -> list[str]:
+    """What the network now says to the first few held-out questions: the same ones every time."""
+    texts = []
+    for document in range(min(SAMPLES if tokens else 0, shards.documents)):
+        start, stop = shards.span(document)
+        learned = np.flatnonzero(shards.mask(start, stop))
+        prompt = shards.tokens(start, start + int(learned[0])).tolist() if len(learned) else []
+        room = model.context_length - len(prompt)
+        if prompt and room > 0:
+            ends = model.template.stop_ids(model.tokenizer) if model.chat_template else None
+            pieces = model.stream_pieces(prompt, max_new_tokens=min(tokens, room), temperature=0, end_ids=ends)
+            texts.append(model.tokenizer.decode(prompt) + "→ " + "".join(piece.text for piece in pieces))
+    return texts
