@@ -34,7 +34,7 @@ from glassgpt.core.words import Sentence, say
 from glassgpt.data.duplicates import Duplicate, Prints, find_duplicates, fingerprints
 from glassgpt.data.filters import Chain, CleanSettings, Drop, FilterCount, excerpt
 from glassgpt.data.language import LANGUAGES, language_of
-from glassgpt.data.report import LENGTH_BINS, UNREADABLE, Census, CleanReport
+from glassgpt.data.clean_report import LENGTH_BINS, UNREADABLE, Census, CleanReport
 from glassgpt.data.rows import Row
 
 ROWS_AT_ONCE, CHARACTERS_AT_ONCE = 1000, 1_000_000

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rensa import RMinHash
 
+from glassgpt.data.personal import KINDS, mask_personal
 from glassgpt.data.rows import Row
 
 SIMILARITY = 0.85
@@ -30,9 +31,9 @@ LONGEST = 200_000  # of a longer text, the beginning is compared
 _MOST_COMPARED = 100  # rows that one row is compared with in one bucket
 _BETWEEN = "\x1e"
 
-_APOSTROPHES = re.compile("['’`´]")
 # Prose punctuation only: `5!`, `!x`, `1.5`, `a-b` and brackets mean something.
 _PUNCTUATION = re.compile(r"[\s?;…“”\"，。！？；：、（）《》「」～·—]+|(?<!\d)[.,:]|[.,:](?!\d)|(?<!\d)!(?![\w(=])")
+_MASKS = re.compile(rf"\[(?:{'|'.join(KINDS)})\]")
 _SPACES = re.compile(" +")
 _CHINESE_SPACES = re.compile("(?<=[\u2e80-\u9fff]) | (?=[\u2e80-\u9fff])")
 _NUMBERS = re.compile(r"\d+(?:[.,:]\d+)*")
@@ -65,10 +66,16 @@ class Duplicate:
 
 
 def fold(text: str) -> str:
-    """The text without what does not change its meaning: case, spacing, punctuation."""
-    text = _PUNCTUATION.sub(" ", _APOSTROPHES.sub("", text.casefold()))
-    text = _SPACES.sub(" ", text).strip()
-    return text if text.isascii() else _CHINESE_SPACES.sub("", text)
+    """The text without what does not change its meaning: case, spacing, punctuation, whom to call or write to."""
+    text = mask_personal(text)
+    if "[" in text:
+        text = _MASKS.sub(" ", text)
+    text = text.casefold().replace("'", "").replace("’", "")
+    text = _PUNCTUATION.sub(" ", text)
+    if "  " in text:
+        text = _SPACES.sub(" ", text)
+    text = text.strip()
+    return _CHINESE_SPACES.sub("", text) if " " in text and not text.isascii() else text
 
 
 def fingerprints(rows: Sequence[Row], *, near: bool) -> Prints:
