@@ -25,10 +25,10 @@ from glassgpt.data.clean import clean
 from glassgpt.data.filters import CleanSettings
 from glassgpt.data.rows import Row
 
-ENGLISH = """time people water letter city garden window music morning river mountain teacher answer question village
+ENGLISH = str.split("""time people water letter city garden window music morning river mountain teacher answer question village
 number summer winter paper table kitchen bridge engine doctor story animal forest market island machine planet
 carry build follow explain remember imagine discover protect repair collect quiet bright heavy narrow ancient
-simple modern gentle the a of and to in is was with from about under between because while before""".split()
+simple modern gentle the a of and to in is was with from about under between because while before""")
 CHINESE = (
     "的一是在不了有和人这中大为上个国我以要他时来用们生到作地于出就分对成会可主发年动同工也能下过子说产种面而方后多定行学"
     "法所民得经十三之进着等部度家电力里如水化高自二理起小物现实加量都两体制机当使点从业本去把性好应开它合还因由其些然前外天政"

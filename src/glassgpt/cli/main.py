@@ -14,11 +14,11 @@ from collections.abc import Sequence
 from typing import TextIO
 
 from glassgpt import __version__
-from glassgpt.cli import chat, evaluate, generate, models
+from glassgpt.cli import chat, clean, evaluate, generate, models
 from glassgpt.core.errors import GlassError
 from glassgpt.core.words import LANGUAGES, choose_language, say
 
-VERBS = (chat, generate, models, evaluate)
+VERBS = (chat, generate, models, clean, evaluate)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -24,33 +24,25 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from glassgpt.core.errors import ConfigError
 from glassgpt.core.words import Sentence, say
+from glassgpt.data.clean_report import LENGTH_BINS, UNREADABLE, Census, CleanReport
 from glassgpt.data.duplicates import Duplicate, Prints, find_duplicates, fingerprints
 from glassgpt.data.filters import Chain, CleanSettings, Drop, FilterCount, excerpt
-from glassgpt.data.language import LANGUAGES, language_of
-from glassgpt.data.clean_report import LENGTH_BINS, UNREADABLE, Census, CleanReport
+from glassgpt.data.report import Problem
 from glassgpt.data.rows import Row
+from glassgpt.data.which_language import LANGUAGES, language_of
 
 ROWS_AT_ONCE, CHARACTERS_AT_ONCE = 1000, 1_000_000
 _GROUPS_WITHOUT_POOL = 8  # starting processes takes longer than this much work
 _SPREADSHEET_CELL = 32_767  # characters; Excel refuses more
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 Progress = Callable[[int], None]
-
-
-class Unreadable(Protocol):
-    """A record that could not become a row, as `sources.Problem` tells it."""
-
-    source: str
-    number: int
-    reason: Sentence
-    text: str
 
 
 @dataclass(slots=True)
@@ -83,7 +75,7 @@ def clean(
     *,
     settings: CleanSettings | None = None,
     processes: int | None = None,
-    problems: list[Any] | None = None,
+    problems: list[Problem] | None = None,
     progress: Progress | None = None,
     language: str = "en",
 ) -> CleanReport:
@@ -94,7 +86,7 @@ def clean(
         out: must not exist, or be empty. It appears when all is written; a run that fails leaves nothing.
         processes: how many work at the same time; by default one. More need the usual `if __name__ == "__main__":`
             in a script.
-        problems: the list that the reader of `rows` puts `Unreadable` records in; it is emptied into rejects.csv.
+        problems: the list that the reader of `rows` puts unreadable records in; it is emptied into rejects.csv.
         progress: called with the number of rows done.
         language: of the reasons in rejects.csv and of the page, "en" or "zh".
 
@@ -369,7 +361,7 @@ def _harmless(cell: str) -> str:
     return "'" + cell[: _SPREADSHEET_CELL - 1] if cell.startswith(_FORMULA) else cell
 
 
-def _unreadable(rejects: Any, problems: list[Any] | None, report: CleanReport, language: str) -> None:
+def _unreadable(rejects: Any, problems: list[Problem] | None, report: CleanReport, language: str) -> None:
     for problem in problems or ():
         _reject(rejects, problem.source, problem.number, UNREADABLE, problem.reason, [problem.text], language)
         report.rows_in += 1

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from glassgpt.core.html import Html, bars, element, page, table
-from glassgpt.core.words import Sentence, say, translate
+from glassgpt.core.words import Sentence, say
 from glassgpt.data.filters import FILTERS, FilterCount
-from glassgpt.data.language import LANGUAGES
+from glassgpt.data.which_language import LANGUAGES
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -130,8 +130,8 @@ class CleanReport:
 
         shown = Table(box=None)
         shown.add_column(say("filter", language))
-        for name in ("changed", "dropped"):
-            shown.add_column(translate(name, language), justify="right")
+        shown.add_column(say("changed", language), justify="right")
+        shown.add_column(say("dropped", language), justify="right")
         shown.add_column("")
         for name, changed, dropped, words in self._filter_rows(language):
             shown.add_row(name, f"{changed:,}", f"{dropped:,}", words)
@@ -159,32 +159,33 @@ class CleanReport:
         """One page that needs nothing else."""
         parts: list[Html] = [element("p", line) for line in self.lines(language)]
         parts.append(element("h2", say("What each filter did", language)))
-        head = [say(word, language) for word in ("filter", "changed", "dropped")]
+        head = [say("filter", language), say("changed", language), say("dropped", language)]
         parts.append(table([*head, ""], self._filter_rows(language)))
         parts.append(element("h2", say("Length of a row in characters", language)))
         parts.append(self._before_after(_bin_names(), self.before.lengths, self.after.lengths, language))
         parts.append(element("h2", say("Language of a row", language)))
         names = [_LANGUAGE_NAMES[code].text(language) for code in LANGUAGES]
-        before, after = ([census.languages[code] for code in LANGUAGES] for census in (self.before, self.after))
+        before, after = list(self.before.languages.values()), list(self.after.languages.values())
         parts.append(self._before_after(names, before, after, language))
         parts.append(element("h2", say("Examples", language)))
+        head = [say("source", language), say("row", language), say("before", language), say("after", language)]
         for name in FILTERS:
             counted = self.filters.get(name)
             if counted and counted.examples:
                 parts.append(element("h3", f"{name}: ", WHAT_IT_DOES[name].text(language)))
                 rows = [(e.source, e.number, e.before, e.after) for e in counted.examples]
-                words = [say(word, language) for word in ("source", "row", "before", "after")]
-                parts.append(table(words, rows))
+                parts.append(table(head, rows))
         return page(say("Cleaning report", language), language, *parts)
 
     def _before_after(self, labels: list[str], before: list[int], after: list[int], language: str) -> Html:
         used = [at for at, count in enumerate(before) if count or after[at]]
         label = [labels[at] for at in used]
-        charts = (
-            bars(label, [counts[at] for at in used], [say(word, language), say("rows", language)])
-            for word, counts in (("before", before), ("after", after))
+        rows = say("rows", language)
+        return element(
+            "div",
+            bars(label, [before[at] for at in used], [say("before", language), rows]),
+            bars(label, [after[at] for at in used], [say("after", language), rows]),
         )
-        return element("div", *charts)
 
     def _filter_rows(self, language: str) -> Iterable[tuple[str, int, int, str]]:
         for name in FILTERS:

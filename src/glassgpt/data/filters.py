@@ -7,17 +7,17 @@ a row cannot be used. What needs all rows, duplicates, is in `duplicates`.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 from glassgpt.core.errors import ConfigError, nearest
 from glassgpt.core.words import Sentence
-from glassgpt.data.language import LANGUAGES, language_of
 from glassgpt.data.mojibake import repair_mojibake
 from glassgpt.data.personal import find_personal, mask_personal
 from glassgpt.data.repair import normalize, strip_control, strip_html, tidy_whitespace
 from glassgpt.data.rows import Row
+from glassgpt.data.which_language import LANGUAGES, language_of
 
 REPAIRS: dict[str, Callable[[str], str]] = {
     "mojibake": repair_mojibake,
@@ -50,7 +50,7 @@ class CleanSettings:
     Attributes:
         skip, only: names from `FILTERS`.
         mask_personal: put [PHONE] and the like in the place of personal data, which is otherwise only counted.
-        languages: keep rows in these languages (`language.LANGUAGES`); empty for all.
+        languages: keep rows in these languages (`which_language.LANGUAGES`); empty for all.
         min_chars, max_chars: the least and most characters of a row, all its texts together.
         similarity: from which Jaccard similarity on rows are near-duplicates, above 0.5 to 1.
 
@@ -70,10 +70,24 @@ class CleanSettings:
     def __post_init__(self) -> None:
         for name in (*self.skip, *self.only):
             if name not in FILTERS:
-                raise _unknown("there is no filter {name!r}", name, FILTERS)
+                near = nearest(name, list(FILTERS))
+                raise ConfigError(
+                    "there is no filter {name!r}",
+                    hint="Did you mean {near}?" if near else "Known: {names}.",
+                    name=name,
+                    near=near,
+                    names=", ".join(FILTERS),
+                )
         for name in self.languages:
             if name not in LANGUAGES:
-                raise _unknown("{name!r} is not a language that can be told apart", name, LANGUAGES)
+                near = nearest(name, list(LANGUAGES))
+                raise ConfigError(
+                    "{name!r} is not a language that can be told apart",
+                    hint="Did you mean {near}?" if near else "Known: {names}.",
+                    name=name,
+                    near=near,
+                    names=", ".join(LANGUAGES),
+                )
         if not 0 <= self.min_chars <= self.max_chars:
             raise ConfigError(
                 "min_chars is {least} and max_chars is {most}",
@@ -102,16 +116,16 @@ class CleanSettings:
         known = [f.name for f in fields(cls) if f.init]
         for name in values:
             if name not in known:
-                raise _unknown("there is no setting {name!r}", name, known)
+                near = nearest(name, list(known))
+                raise ConfigError(
+                    "there is no setting {name!r}",
+                    hint="Did you mean {near}?" if near else "Known: {names}.",
+                    name=name,
+                    near=near,
+                    names=", ".join(known),
+                )
         given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
         return cls(**given)
-
-
-def _unknown(message: str, name: str, known: Sequence[str]) -> ConfigError:
-    near = nearest(name, list(known))
-    if near:
-        return ConfigError(message, hint="Did you mean {near}?", name=name, near=near)
-    return ConfigError(message, hint="Known: {names}.", name=name, names=", ".join(known))
 
 
 @dataclass(slots=True)
