@@ -25,8 +25,8 @@ from glassgpt.data.clean import clean
 from glassgpt.data.filters import CleanSettings
 from glassgpt.data.rows import Row
 
-ENGLISH = str.split("""time people water letter city garden window music morning river mountain teacher answer question village
-number summer winter paper table kitchen bridge engine doctor story animal forest market island machine planet
+ENGLISH = str.split("""time people water letter city garden window music morning river mountain teacher answer question
+village number summer winter paper table kitchen bridge engine doctor story animal forest market island machine planet
 carry build follow explain remember imagine discover protect repair collect quiet bright heavy narrow ancient
 simple modern gentle the a of and to in is was with from about under between because while before""")
 CHINESE = (

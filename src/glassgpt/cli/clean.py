@@ -24,7 +24,7 @@ def add_parser(verbs: Any, common: argparse.ArgumentParser, language: str) -> No
     )
     parser.add_argument("--out", required=True, metavar="DIR", help=say("the new folder for the result", language))
     parser.add_argument(
-        "--columns", metavar="C", help=say("which column is what, as in prompt=Question,response=Answer", language)
+        "--columns", metavar="C", help=say("which column is what, as in `prompt=Question,response=Answer`", language)
     )
     parser.add_argument(
         "--text-unit",
@@ -151,6 +151,6 @@ def parse_columns(given: str | None) -> dict[str, str] | None:
     pairs = [part.partition("=") for part in given.replace("，", ",").split(",")]
     if any(not (role.strip() and column.strip()) for role, _, column in pairs):
         raise ConfigError(
-            "--columns is {given}", hint="Write it as in prompt=Question,response=Answer.", given=repr(given)
+            "--columns is {given}", hint="Write it as in `prompt=Question,response=Answer`.", given=repr(given)
         )
     return {role.strip(): column.strip() for role, _, column in pairs}

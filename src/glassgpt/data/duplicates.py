@@ -1,7 +1,7 @@
 """Rows that say the same: equal, equal but for case, spacing and punctuation, or nearly equal.
 
-Each row leaves only numbers behind: 16 bytes, and 96 more for the near-duplicate search, whatever its length. When
-all rows are read the numbers are sorted, which brings equal ones together; so a million rows need about 0.1 GB.
+Each row leaves only numbers behind: 16 bytes, and 128 more for the near-duplicate search, whatever its length. When
+all rows are read the numbers are sorted, which brings equal ones together; so a million rows need about 0.15 GB.
 
 Nearly equal is the Jaccard similarity of the sets of character shingles (Broder 1997). MinHash with bands (Leskovec,
 Rajaraman and Ullman, "Mining of Massive Datasets", section 3.4) finds pairs that could be; each is then compared in
@@ -11,7 +11,7 @@ full, so a pair that is not similar is never dropped, while one in a thousand of
 from __future__ import annotations
 
 import re
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -24,7 +24,8 @@ from glassgpt.data.personal import KINDS, mask_personal
 from glassgpt.data.rows import Row
 
 SIMILARITY = 0.85
-BANDS, PER_BAND = 12, 5
+BANDS, PER_BAND = 16, 5
+_SHARED_BANDS = 2  # that two rows must have in common to be compared; one alone is too often chance
 SHINGLE, CHINESE_SHINGLE = 5, 3  # characters; a Chinese character says as much as a short word
 _FIRST_CHINESE = 0x2E80
 LONGEST = 200_000  # of a longer text, the beginning is compared
@@ -223,8 +224,8 @@ def _near(
     for done, end in enumerate(ends.tolist()):
         row, mine = int(members[start]), buckets[start:end].tolist()
         start = end
-        others = dict.fromkeys(other for bucket in mine for other in kept.get(bucket, ()))
-        for other in others:
+        shared = Counter(other for bucket in mine for other in kept.get(bucket, ()))
+        for other in sorted(other for other, count in shared.items() if count >= _SHARED_BANDS):
             share = similarity(texts(other), texts(row), at_least)
             if share >= at_least:
                 found.append(Duplicate(row, other, False, share))

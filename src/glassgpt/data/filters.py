@@ -98,7 +98,7 @@ class CleanSettings:
         if not 0.5 < self.similarity <= 1:
             raise ConfigError(
                 "similarity is {value}; it must be above 0.5 and at most 1",
-                hint="0.85 finds texts with a few letters changed.",
+                hint="A value of 0.85 finds texts with a few letters changed.",
                 value=self.similarity,
             )
         wanted = set(self.only or FILTERS) - set(self.skip)

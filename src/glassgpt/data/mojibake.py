@@ -34,9 +34,7 @@ def repair_mojibake(text: str) -> str:
     if text.isascii():
         return text
     if _WESTERN.search(text):
-        text = ftfy.fix_encoding(text)
-        if _HIGH.search(text):
-            text = _gbk_read_as_latin(text)
+        text = ftfy.fix_encoding(_gbk_read_as_latin(text))
     if _READ_AS_GBK.search(text):
         text = _utf8_read_as_gbk(text)
     return text
@@ -55,13 +53,23 @@ def _utf8_read_as_gbk(text: str) -> str:
 def _gbk_read_as_latin(text: str) -> str:
     """Only where nearly all high characters stand in runs of pairs that are everyday Chinese: "AÇÃO" is no such run."""
     runs = _HIGH.findall(text)
-    if any(len(run) % 2 for run in runs) or sum(len(run) for run in runs if len(run) >= 4) < 0.8 * sum(map(len, runs)):
+    if any(len(run) % 2 for run in runs) or sum(len(run) for run in runs if len(run) >= 4) <= 0.8 * sum(map(len, runs)):
+        return text
+    if any(_is_utf8(run) for run in runs):  # "Ã©Ã©" would be two Chinese characters; ftfy knows better
         return text
     try:
         better = _HIGH.sub(lambda run: run[0].encode("latin-1").decode("gb2312"), text)
     except UnicodeError:
         return text
     return better if all(_everyday(c) for run in runs for c in run.encode("latin-1").decode("gb2312")) else text
+
+
+def _is_utf8(run: str) -> bool:
+    try:
+        run.encode("latin-1").decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _everyday(character: str) -> bool:

@@ -78,7 +78,7 @@ _KINDS: tuple[tuple[str, re.Pattern[str], Callable[[str], bool]], ...] = (
         re.compile(r"((?i:passport(?: no\.?| number)?(?: is)?[^\dA-Za-z]{0,4}))[A-Z]{1,2}\d{7,8}" + _END),
         _always,
     ),
-    ("PHONE", re.compile(r"(?<![\w+])\+(?!0)(?:[ -]?\(?\d{1,4}\)?){2,6}" + _END), _international),
+    ("PHONE", re.compile(r"(?<![\w+])(?<!\d )\+[1-9]\d{0,3}(?:[ -]?\(?\d{1,4}\)?){1,5}" + _END), _international),
     ("PHONE", re.compile(_PLACE + r"(?:86[- ]?)?1[3-9]\d(?:[- ]?\d{4}){2}" + _END), _always),
     ("PHONE", re.compile(_PLACE + r"[(（]?0(?:10|2\d|[3-9]\d{2})(?:[)）] ?|[- ])\d{3,4}[- ]?\d{4}" + _END), _always),
     ("PHONE", re.compile(_PLACE + r"[48]00-(?:\d{3}-\d{4}|\d{4}-\d{3})" + _END), _always),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections import Counter
 from html import unescape
 from html.entities import name2codepoint
 
@@ -68,14 +69,14 @@ def _strip_html(text: str, prose: str) -> str:
         text = _POWER.sub(r"^\1", text)
         marks = [(m[1], m[2].lower()) for m in _TAG.finditer(prose)]
         closed = {name for slash, name in marks if slash}
-        names = [name for _, name in marks]
+        times = Counter(name for _, name in marks)
 
         def replace(tag: re.Match[str]) -> str:
             name = tag[2].lower()
             if name not in _BLOCK and name not in _INLINE:
                 return tag[0]
             alone = not (tag[1] or tag[3]) and name not in closed and name not in _NEVER_PAIRED
-            if alone and names.count(name) == 1:
+            if alone and times[name] == 1:
                 return tag[0]
             return "\x1e" if name in _BLOCK else " " if name in ("td", "th") else ""
 
