@@ -48,7 +48,13 @@ def test_help_and_version_import_no_torch_and_exit_0():
         "import sys; from glassgpt.cli.main import main\n"
         "try: main(sys.argv[1:])\nexcept SystemExit as e: assert not e.code\nassert 'torch' not in sys.modules"
     )
-    for argv in (["--help"], ["--version"], ["generate", "--help"], ["chat", "--help", "--lang", "zh"]):
+    for argv in (
+        ["--help"],
+        ["--version"],
+        ["clean", "--help"],
+        ["generate", "--help"],
+        ["chat", "--help", "--lang", "zh"],
+    ):
         done = subprocess.run([sys.executable, "-c", code, *argv], capture_output=True, text=True, encoding="utf-8")
         assert done.returncode == 0, done.stderr
 

@@ -14,11 +14,7 @@ from collections.abc import Sequence
 from typing import TextIO
 
 from glassgpt import __version__
-from glassgpt.cli import chat, evaluate, finetune, generate, models, pretrain
-from glassgpt.core.errors import GlassError
-from glassgpt.core.words import LANGUAGES, choose_language, say
-
-VERBS = (chat, generate, models, pretrain, finetune, evaluate)
+from glassgpt.cli import chat, clean, evaluate, finetune, generate, models, pretrain
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,0 +1,156 @@
+"""`glassgpt clean`: a file or folder of rows made fit for training, with an account of every change."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+from glassgpt.cli.options import note, print_json
+from glassgpt.core.errors import ConfigError
+from glassgpt.core.words import say
+
+TEXT_UNITS = ("paragraph", "file", "line")
+
+
+def add_parser(verbs: Any, common: argparse.ArgumentParser, language: str) -> None:
+    """Describe the verb."""
+    parser = verbs.add_parser("clean", parents=[common], help=say("repair and sort out a file of examples", language))
+    parser.add_argument(
+        "input", metavar="IN", help=say("a file or a folder: CSV, JSONL, JSON, Parquet, text", language)
+    )
+    parser.add_argument("--out", required=True, metavar="DIR", help=say("the new folder for the result", language))
+    parser.add_argument(
+        "--columns", metavar="C", help=say("which column is what, as in `prompt=Question,response=Answer`", language)
+    )
+    parser.add_argument(
+        "--text-unit",
+        choices=TEXT_UNITS,
+        default="paragraph",
+        help=say("what one row of a text file is (default: {value})", language, value="paragraph"),
+    )
+    parser.add_argument(
+        "--skip",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help=say("leave out a filter; may be given several times", language),
+    )
+    parser.add_argument(
+        "--only",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help=say("use this filter alone; may be given several times", language),
+    )
+    parser.add_argument(
+        "--no-near-duplicates",
+        action="store_true",
+        help=say("the same as --skip near-duplicates, the slowest filter", language),
+    )
+    parser.add_argument(
+        "--mask-personal",
+        action="store_true",
+        help=say("put [PHONE], [EMAIL] and the like in the place of personal data", language),
+    )
+    parser.add_argument(
+        "--language",
+        dest="languages",
+        action="append",
+        default=[],
+        metavar="L",
+        help=say("keep rows in this language: en, zh, ja, ko; may be given several times", language),
+    )
+    parser.add_argument(
+        "--min-chars", type=int, metavar="N", help=say("drop rows with fewer characters (default: 1)", language)
+    )
+    parser.add_argument(
+        "--max-chars", type=int, metavar="N", help=say("drop rows with more characters (default: 10000000)", language)
+    )
+    parser.add_argument(
+        "--similarity",
+        type=float,
+        metavar="S",
+        help=say("from which similarity on rows are near-duplicates (default: 0.85)", language),
+    )
+    parser.add_argument(
+        "--processes", type=int, metavar="N", help=say("processes to work with (default: all cores)", language)
+    )
+    parser.add_argument("--json", action="store_true", help=say("print the result as JSON", language))
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Read, clean and tell."""
+    columns = parse_columns(args.columns)
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    from glassgpt.data.clean import clean
+    from glassgpt.data.filters import CleanSettings
+    from glassgpt.data.report import Problem, SourceReport
+    from glassgpt.data.sources import read_rows
+
+    skip = [*args.skip, *(["near-duplicates"] if args.no_near_duplicates else [])]
+    given = {name: getattr(args, name) for name in ("min_chars", "max_chars", "similarity", "mask_personal")}
+    settings = CleanSettings.from_dict(
+        {name: value for name, value in given.items() if value is not None}
+        | {"skip": skip, "only": args.only, "languages": args.languages}
+    )
+    problems: list[Problem] = []
+    files: list[SourceReport] = []
+    columns_shown = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    quiet = not sys.stderr.isatty()
+    with nullcontext() if quiet else Progress(*columns_shown, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(say("reading", args.language), total=None) if bar else None
+
+        def reading(done: int, total: int) -> None:
+            if bar and task is not None:
+                bar.update(task, completed=done, total=total)
+
+        def cleaned(rows: int) -> None:
+            if bar and task is not None:
+                bar.update(task, description=say("{rows:,} rows", args.language, rows=rows))
+
+        report = clean(
+            read_rows(
+                args.input,
+                columns=columns,
+                text_unit=args.text_unit,
+                report=files,
+                problems=problems.append,
+                progress=reading,
+            ),
+            Path(args.out),
+            settings=settings,
+            processes=args.processes if args.processes is not None else os.cpu_count() or 1,
+            problems=problems,
+            progress=cleaned,
+            language=args.language,
+        )
+    for file in files:
+        for sentence in file.notes:
+            note(f"{file.name}: {sentence.text(args.language)}")
+    if args.json:
+        print_json(report.summary())
+        return 0
+    Console().print(report.to_table(args.language))
+    for line in report.lines(args.language):
+        print(line)
+    print(say("Written: {path}", args.language, path=", ".join(sorted(str(p) for p in Path(args.out).iterdir()))))
+    return 0
+
+
+def parse_columns(given: str | None) -> dict[str, str] | None:
+    """ "prompt=问题,response=答案" as a dict."""
+    if given is None:
+        return None
+    pairs = [part.partition("=") for part in given.replace("，", ",").split(",")]
+    if any(not (role.strip() and column.strip()) for role, _, column in pairs):
+        raise ConfigError(
+            "--columns is {given}", hint="Write it as in `prompt=Question,response=Answer`.", given=repr(given)
+        )
+    return {role.strip(): column.strip() for role, _, column in pairs}

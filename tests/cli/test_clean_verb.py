@@ -1,0 +1,89 @@
+"""`glassgpt clean` as a user meets it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from glassgpt.cli.main import main
+
+TABLE = "问题,答案\n你好吗？,<p>我很好</p>\n你好吗？,我很好\nx,NULL\n打电话,13812345678\n"
+
+
+@pytest.fixture
+def table(tmp_path):
+    path = tmp_path / "表.csv"
+    path.write_text(TABLE, encoding="utf-8")
+    return path
+
+
+def lines(folder):
+    return [json.loads(line) for line in (folder / "clean.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def test_json_tells_the_counts(table, tmp_path, capsys):
+    out = tmp_path / "out"
+    command = ["clean", str(table), "--out", str(out), "--columns", "prompt=问题,response=答案", "--json"]
+    assert main([*command, "--mask-personal", "--processes", "1"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert {k: told[k] for k in ("rows_in", "kept", "changed", "dropped", "unreadable", "personal", "out")} == {
+        "rows_in": 4,
+        "kept": 2,
+        "changed": 2,
+        "dropped": {"missing": 1, "duplicates": 1},
+        "unreadable": 0,
+        "personal": {"PHONE": 1},
+        "out": str(out),
+    }
+    assert told["seconds"] > 0 and told["rows_per_s"] > 0
+    assert [line["response"] for line in lines(out)] == ["我很好", "[PHONE]"]
+
+
+def test_filters_are_chosen_by_name(table, tmp_path):
+    base = ["clean", str(table), "--columns", "prompt=问题,response=答案", "--out"]
+    assert main([*base, str(tmp_path / "a"), "--skip", "html", "--skip", "missing"]) == 0
+    assert [line["response"] for line in lines(tmp_path / "a")] == ["<p>我很好</p>", "我很好", "NULL", "13812345678"]
+    assert main([*base, str(tmp_path / "b"), "--only", "missing", "--no-near-duplicates"]) == 0
+    assert len(lines(tmp_path / "b")) == 3
+    assert main([*base, str(tmp_path / "c"), "--language", "zh", "--min-chars", "8"]) == 0
+    assert [line["prompt"] for line in lines(tmp_path / "c")] == ["打电话"]
+
+
+def test_the_table_is_told_in_the_users_language(table, tmp_path, capsys):
+    for language, word in (("en", "dropped"), ("zh", "剔除")):
+        command = ["clean", str(table), "--out", str(tmp_path / language), "--lang", language]
+        assert main([*command, "--columns", "prompt=问题,response=答案"]) == 0
+        assert word in capsys.readouterr().out
+        assert f'lang="{language}"' in (tmp_path / language / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        (["--skip", "htlm"], "html"),
+        (["--columns", "prompt"], "--columns"),
+        (["--min-chars", "9", "--max-chars", "3"], "min_chars"),
+        (["--processes", "0"], "processes"),
+    ],
+)
+def test_a_mistake_is_one_line_and_leaves_nothing(table, tmp_path, capsys, more, told):
+    assert main(["clean", str(table), "--out", str(tmp_path / "out"), *more]) == 1
+    error = capsys.readouterr().err
+    assert told in error and len(error.splitlines()) == 1
+    assert [p.name for p in tmp_path.iterdir()] == [table.name]
+
+
+def test_a_second_run_into_the_same_folder_is_refused(table, tmp_path, capsys):
+    command = ["clean", str(table), "--out", str(tmp_path / "out"), "--columns", "prompt=问题,response=答案"]
+    assert main(command) == 0
+    assert main(command) == 1
+    assert "already exists" in capsys.readouterr().err
+
+
+def test_what_was_cleaned_can_be_cleaned_again_and_stays(table, tmp_path):
+    first, second = tmp_path / "a", tmp_path / "b"
+    assert main(["clean", str(table), "--out", str(first), "--columns", "prompt=问题,response=答案"]) == 0
+    assert main(["clean", str(first / "clean.jsonl"), "--out", str(second)]) == 0
+    texts = [[(line["prompt"], line["response"]) for line in lines(folder)] for folder in (first, second)]
+    assert texts[0] == texts[1]

@@ -1,0 +1,393 @@
+"""Cleaning as a whole: nothing is lost, nothing depends on the number of processes, cleaning twice is cleaning once."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections import Counter
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from glassgpt.core.errors import ConfigError
+from glassgpt.core.words import Sentence
+from glassgpt.data import clean as cleaning
+from glassgpt.data.clean import clean, clean_rows
+from glassgpt.data.filters import FILTERS, CleanSettings
+from glassgpt.data.report import Problem
+from glassgpt.data.rows import Row
+
+
+def text_rows(*texts: str) -> list[Row]:
+    return [Row("t.csv", at + 1, ("text",), [text]) for at, text in enumerate(texts)]
+
+
+def chat_rows(*pairs: tuple[str, str]) -> list[Row]:
+    return [Row("t.csv", at + 1, ("user", "assistant"), list(pair)) for at, pair in enumerate(pairs)]
+
+
+def texts(rows: list[Row]) -> list[str]:
+    return [text for row in rows for text in row.texts]
+
+
+def rejects_of(out: Path) -> list[dict[str, str]]:
+    with (out / "rejects.csv").open(encoding="utf-8-sig", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+# ---- the checks -----------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("nothing", ["", "  ", "nan", "NaN", "NULL", "N/A", "#N/A", "None", "-", "\u200b", "<p></p>"])
+def test_a_row_without_prompt_or_response_is_dropped(nothing):
+    kept, report = clean_rows(chat_rows(("你好", nothing), (nothing, "hello"), ("q", "a")))
+    assert texts(kept) == ["q", "a"]
+    assert report.dropped == {"missing": 2}
+
+
+def test_words_that_only_begin_like_nothing_stay():
+    answers = ["no", "Na", "null and void", "无", "-1", "None of them", "nan bread"]
+    kept, _ = clean_rows(chat_rows(*((f"问题{chr(0x4E00 + at)}", answer) for at, answer in enumerate(answers))))
+    assert [row.texts[1] for row in kept] == answers
+
+
+def test_an_empty_system_message_is_no_reason_to_drop_a_conversation():
+    rows = [Row("t", 1, ("system", "user", "assistant"), ["", "hi", "hello"])]
+    assert clean_rows(rows)[0] == rows
+
+
+def test_length_and_language_can_be_limited():
+    rows = text_rows("短", "这是一个足够长的中文句子。", "An English sentence.", "x" * 60, "1 + 1 = 2, 3 + 4 = 7")
+    kept, report = clean_rows(rows, CleanSettings(min_chars=5, max_chars=50, languages=("zh",)))
+    # Sums are in no language, and so in every one.
+    assert texts(kept) == ["这是一个足够长的中文句子。", "1 + 1 = 2, 3 + 4 = 7"]
+    assert report.dropped == {"length": 2, "language": 1}
+
+
+@pytest.mark.parametrize(
+    ("text", "language"),
+    [
+        ("Solaris是SUN开发的UNIX版本。", "zh"),
+        ("The Chinese word 你好 means hello.", "en"),
+        ("今日はとても良い天気ですね。", "ja"),
+        ("오늘은 날씨가 좋네요", "ko"),
+        ("Сегодня хорошая погода", "other"),
+        ("El perro grande corre por las calles de la ciudad mientras llueve mucho y hace frío", "other"),
+        ("The big dog runs through the streets of the city while it rains", "en"),
+        ("print(x)", "en"),
+        ("12 + 13 = 25 😀", "none"),
+        ("", "none"),
+    ],
+)
+def test_languages_are_told_apart(text, language):
+    from glassgpt.data.which_language import language_of
+
+    assert language_of(text) == language
+
+
+def test_real_english_and_chinese_are_recognised(shared_data):
+    from glassgpt.data.which_language import language_of
+
+    for name, language in (("chatterbot_english", "en"), ("chatterbot_chinese", "zh"), ("medical_sft_1k_zh", "zh")):
+        lines = (shared_data / "instruct" / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
+        found = Counter(language_of(" ".join(_strings(json.loads(line)))) for line in lines)
+        assert found[language] >= 0.98 * found.total(), (name, found)
+
+
+def _strings(value: object) -> list[str]:
+    if isinstance(value, str):
+        return [value]
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return [text for part in parts for text in _strings(part)]
+
+
+# ---- the filters as a chain -----------------------------------------------------------------------------------------
+def test_each_filter_can_be_switched_off_and_used_alone():
+    dirty = "<p>Ａ\u200b cafÃ© </p>"
+    everything = set(texts(clean_rows(text_rows(dirty))[0]))
+    assert everything == {"A café"}
+    for name in ("mojibake", "html", "control", "normalize"):
+        assert set(texts(clean_rows(text_rows(dirty), CleanSettings(skip=(name,)))[0])) != everything
+        alone, report = clean_rows(text_rows(dirty), CleanSettings(only=(name,)))
+        assert texts(alone) != [dirty] and list(report.filters) == [name]
+    rows = text_rows("a b", "a b", "A b!", "")
+    assert texts(clean_rows(rows, CleanSettings(skip=("missing", "length", "duplicates", "near-duplicates")))[0]) == [
+        "a b", "a b", "A b!", ""
+    ]  # fmt: skip
+
+
+def test_personal_data_is_counted_always_and_masked_on_request():
+    rows = text_rows("写信到bob@example.com或打13812345678")
+    kept, report = clean_rows(rows)
+    assert texts(kept) == texts(rows) and report.personal == {"EMAIL": 1, "PHONE": 1} and report.changed == 0
+    kept, report = clean_rows(rows, CleanSettings(mask_personal=True))
+    assert texts(kept) == ["写信到[EMAIL]或打[PHONE]"] and report.personal == {"EMAIL": 1, "PHONE": 1}
+    assert report.filters["personal"].changed == 1
+
+
+def test_the_given_rows_stay_as_they_are():
+    rows = text_rows(" <b>a</b> ")
+    assert texts(clean_rows(rows)[0]) == ["a"]
+    assert texts(rows) == [" <b>a</b> "]
+
+
+PIECES = [
+    *("<p>", "</p>", "<b>", "</b>", "&amp;", "&lt;", "p&gt;", "&nbsp;", "&#60;", "<script>", "<!--", "-->", "b<c", "`"),
+    *(
+        "\u200b",
+        "\x07",
+        "\r",
+        "\n",
+        " ",
+        "\u3000",
+        "\u0301",
+        "\u200d",
+        "\x0b",
+        "\ud83d",
+        "\u202e",
+        "```",
+        "a",
+        "e",
+        "1",
+    ),
+    *("Ａ", "．", "３", "。", "你好", "👩", "Ã©", "æœ‰", "浣犲ソ", "ÎÒÏ²»¶", "‰", "13812345678", "x@y.com"),
+]
+MESSY = st.lists(st.sampled_from(PIECES), max_size=14).map("".join)
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.lists(st.tuples(st.one_of(MESSY, st.text(max_size=30)), MESSY), max_size=6), st.booleans())
+def test_cleaning_twice_is_cleaning_once(pairs, mask):
+    wanted = CleanSettings(mask_personal=mask)
+    once, first = clean_rows(chat_rows(*pairs), wanted)
+    twice, second = clean_rows(once, wanted)
+    assert texts(twice) == texts(once)
+    assert second.changed == 0 and second.dropped == {}
+    assert first.rows_in == first.kept + sum(first.dropped.values()) + first.unreadable == len(pairs)
+
+
+def test_a_text_that_never_settles_is_given_up_and_said():
+    text = "fine"
+    for _ in range(40):  # each round of repair takes one layer off
+        text = f"<w{text}br>" if text != "fine" else "<wbr>"
+    kept, report = clean_rows(text_rows(text, "fine"))
+    assert texts(kept) == ["fine"] and report.dropped == {"html": 1}
+    assert texts(clean_rows(text_rows("a<w<w<wbr>br>br>b"))[0]) == ["ab"]
+
+
+# ---- truth ----------------------------------------------------------------------------------------------------------
+def test_the_truth_file_is_met(shared_data):
+    """Precision and recall of what is dropped, and texts restored, against the list made with the dirty file."""
+    folder = shared_data / "dirty_csv" / "derived_dirty"
+    with (folder / "dirty_qa_a.csv").open(encoding="utf-8-sig", newline="") as file:
+        records = list(csv.reader(file))[1:]
+    rows = [Row("a", at, ("user", "assistant"), record[1:3]) for at, record in enumerate(records)]
+    truth = {}
+    for line in (folder / "dirty_qa_a_truth.jsonl").read_text(encoding="utf-8").splitlines():
+        entry = json.loads(line)
+        truth[entry["id"]] = entry
+    kept, report = clean_rows(rows)
+    kept_ids = {records[row.number][0]: row.texts for row in kept}
+
+    # A duplicate may stand before its original in the file: of each group one must stay, whichever.
+    groups = Counter(truth[name].get("of", name) for name in kept_ids if not truth[name]["kind"].startswith("missing"))
+    missing = [name for name in truth if truth[name]["kind"].startswith("missing")]
+    wanted_drops = sum(not entry["keep"] for entry in truth.values())
+    wrongly_dropped = sum(entry["keep"] and name not in groups for name, entry in truth.items())
+    wrongly_kept = sum(count - 1 for count in groups.values()) + sum(name in kept_ids for name in missing)
+    dropped = sum(report.dropped.values())
+    assert (dropped - wrongly_dropped) / dropped >= 0.98
+    assert (wanted_drops - wrongly_kept) / wanted_drops >= 0.98
+
+    # Personal data is counted, not taken out; what the full-width rows had as punctuation cannot be known.
+    repairable = [n for n in kept_ids if truth[n]["keep"] and truth[n]["kind"] != "pii"]
+    restored = sum(kept_ids[n] == [truth[n]["clean_q"], truth[n]["clean_a"]] for n in repairable)
+    assert restored / len(repairable) >= 0.98
+    dirty = [n for n in repairable if truth[n]["kind"] not in ("clean", "embedded_newline")]
+    restored = sum(kept_ids[n] == [truth[n]["clean_q"], truth[n]["clean_a"]] for n in dirty)
+    assert len(dirty) > 100 and restored / len(dirty) >= 0.98
+    assert report.personal == {"EMAIL": 23, "PHONE": 23}
+
+
+# ---- files ----------------------------------------------------------------------------------------------------------
+def sample() -> list[Row]:
+    rows = chat_rows(
+        *[(f"<p>问题 {n}?</p>", f"Answer number {n} &amp; more") for n in range(60)],
+        *[(f"问题 {n}?", f"Answer number {n} & more") for n in range(0, 60, 3)],
+        *[(f"问题 {n}", f"ANSWER number {n} & more!") for n in range(0, 60, 5)],
+        ("x", "nan"),
+        ("=cmd|'/c calc'!A1", ""),
+    )
+    return [
+        *rows,
+        Row("t.csv", 99, ("text",), ["just\ta text"]),
+        Row("p", 1, ("user", "chosen", "rejected"), ["q", "a", "b"]),
+    ]
+
+
+def test_rows_in_are_kept_dropped_or_unreadable_and_each_is_written_once(tmp_path):
+    problems: list[Problem] = []
+
+    def reading():
+        for row in sample():
+            if row.number == 7:
+                problems.append(Problem("t.csv", 7, Sentence("the {role} is empty", role="x"), "raw \ud83d text"))
+            yield row
+
+    out = tmp_path / "new" / "out"
+    report = clean(reading(), out, problems=problems)
+    assert sorted(p.name for p in out.iterdir()) == ["clean.jsonl", "rejects.csv", "report.html", "report.json"]
+    assert [p.name for p in out.parent.iterdir()] == ["out"]
+    lines = [json.loads(line) for line in (out / "clean.jsonl").read_text(encoding="utf-8").splitlines()]
+    rejects = rejects_of(out)
+    assert report.rows_in == len(sample()) + 1 == report.kept + sum(report.dropped.values()) + report.unreadable
+    assert (len(lines), len(rejects)) == (report.kept, report.rows_in - report.kept)
+    places = [(r["source"], r["row"]) for r in lines] + [(r["source"], int(r["row"])) for r in rejects]
+    assert Counter(places) == Counter((r.source, r.number) for r in sample()) + Counter([("t.csv", 7)])
+    assert Counter(r["filter"] for r in rejects) == report.dropped | {"unreadable": 1}
+    saved = json.loads((out / "report.json").read_text(encoding="utf-8"))
+    assert (saved["rows_in"], saved["kept"], saved["dropped"]) == (report.rows_in, report.kept, report.dropped)
+    assert sum(saved["after"]["lengths"]) == sum(saved["after"]["languages"].values()) == report.kept
+    in_memory, account = clean_rows(sample())
+    assert [row.to_json() for row in in_memory] == lines
+    assert account.dropped == report.dropped and account.changed == report.changed
+
+
+@pytest.mark.slow
+def test_the_result_does_not_depend_on_the_number_of_processes(tmp_path, monkeypatch):
+    monkeypatch.setattr(cleaning, "ROWS_AT_ONCE", 7)
+    monkeypatch.setattr(cleaning, "_GROUPS_WITHOUT_POOL", 2)
+    results = []
+    for processes in (1, 2, 3):
+        out = tmp_path / str(processes)
+        report = clean(iter(sample()), out, processes=processes, settings=CleanSettings(mask_personal=True))
+        told = report.to_dict()
+        results.append((
+            (out / "clean.jsonl").read_bytes(),
+            (out / "rejects.csv").read_bytes(),
+            {k: told[k] for k in told if k not in ("seconds", "rows_per_s", "out")},
+        ))  # fmt: skip
+    assert results[0] == results[1] == results[2]
+
+
+@pytest.mark.parametrize("failure", [KeyboardInterrupt, RuntimeError])
+@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_an_interrupted_run_leaves_nothing(tmp_path, monkeypatch, failure, processes):
+    monkeypatch.setattr(cleaning, "ROWS_AT_ONCE", 5)
+    monkeypatch.setattr(cleaning, "_GROUPS_WITHOUT_POOL", 2)
+
+    def reading():
+        yield from sample()[:50]
+        raise failure
+
+    with pytest.raises(failure):
+        clean(reading(), tmp_path / "out", processes=processes)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_saved_is_never_overwritten(tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    clean(text_rows("a"), out)  # an empty folder may be filled
+    before = {p.name: p.read_bytes() for p in out.iterdir()}
+    for place in (out, out / "clean.jsonl"):
+        with pytest.raises(ConfigError, match="already exists"):
+            clean(text_rows("b"), place)
+    assert {p.name: p.read_bytes() for p in out.iterdir()} == before
+
+
+def test_no_cell_of_the_rejects_is_a_formula(tmp_path):
+    dangerous = ["=cmd|'/c calc'!A1", "+1+1", "-2+3", "@SUM(A1)", "\t=1", "\n=1", "＝1"]
+    rows = [Row(f"{text}.csv", at, ("user", "assistant"), [text, ""]) for at, text in enumerate(dangerous)]
+    clean(rows, tmp_path / "out")
+    rejects = rejects_of(tmp_path / "out")
+    assert len(rejects) == len(dangerous)
+    for cells in rejects:
+        assert all(not cell.startswith(("=", "+", "-", "@", "\t", "\n", "\r", "＝")) for cell in cells.values())
+    assert (tmp_path / "out" / "rejects.csv").read_bytes().startswith(b"\xef\xbb\xbf")
+
+
+def test_a_reject_longer_than_a_spreadsheet_cell_is_cut_and_says_so(tmp_path):
+    clean(text_rows("长" * 40_000), tmp_path / "out", settings=CleanSettings(max_chars=10), language="zh")
+    cell = rejects_of(tmp_path / "out")[0]["text"]
+    assert len(cell) == 32_767 and "40,000" in cell.replace("40000", "40,000")
+
+
+def test_half_a_surrogate_pair_can_be_saved_when_nothing_may_be_repaired(tmp_path):
+    report = clean(
+        text_rows("a\ud83db", "\ud83d"), tmp_path / "out", settings=CleanSettings(only=("length",), min_chars=2)
+    )
+    assert (report.kept, report.dropped) == (1, {"length": 1})
+    assert json.loads((tmp_path / "out" / "clean.jsonl").read_bytes())["text"] == "a\ud83db"
+
+
+def test_no_rows_give_empty_files(tmp_path):
+    report = clean([], tmp_path / "out")
+    assert (report.rows_in, report.kept) == (0, 0)
+    assert (tmp_path / "out" / "clean.jsonl").read_bytes() == b""
+
+
+# ---- settings -------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("wrong", "hint"),
+    [
+        ({"skip": ["htlm"]}, "html"),
+        ({"only": ["zzzz"]}, "near-duplicates"),
+        ({"languages": ["xx"]}, "zh"),
+        ({"min_chras": 5}, "min_chars"),
+        ({"min_chars": 9, "max_chars": 5}, ""),
+        ({"similarity": 0.2}, ""),
+        ({"mask_personal": True, "skip": ["personal"]}, ""),
+    ],
+)
+def test_wrong_settings_are_named(wrong, hint):
+    with pytest.raises(ConfigError) as caught:
+        CleanSettings.from_dict(wrong)
+    assert hint in caught.value.hint()
+
+
+def test_a_wrong_number_of_processes_is_named(tmp_path):
+    with pytest.raises(ConfigError, match="0 processes"):
+        clean(text_rows("a"), tmp_path / "out", processes=0)
+
+
+# ---- naughty strings and the page -----------------------------------------------------------------------------------
+class Tags(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+        self.words = ""
+
+    def handle_starttag(self, tag, attrs):
+        self.names.append(tag)
+        assert not [name for name, _ in attrs if name.startswith("on")]
+
+    def handle_data(self, data):
+        self.words += data
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_naughty_strings_pass_through_and_are_shown_not_obeyed(shared_data, tmp_path, language):
+    naughty = json.loads((shared_data / "peers" / "robustness" / "blns.json").read_text(encoding="utf-8"))
+    rows = [*chat_rows(*((text, text[::-1]) for text in naughty)), *text_rows(*naughty)]
+    out = tmp_path / "out"
+    report = clean(rows, out, language=language)
+    assert report.rows_in == len(rows) == report.kept + sum(report.dropped.values())
+    lines = (out / "clean.jsonl").read_text(encoding="utf-8").split("\n")[:-1]
+    assert [set(json.loads(line)) - {"source", "row"} for line in lines]
+    seen = Tags()
+    seen.feed((out / "report.html").read_text(encoding="utf-8"))
+    assert not {"script", "img", "iframe", "svg", "a", "input"} & set(seen.names)
+    assert ("清洗报告" if language == "zh" else "Cleaning report") in seen.words
+    again = clean_rows([Row("x", 1, row.roles, row.texts) for row in clean_rows(rows)[0]])[1]
+    assert again.changed == 0 and again.dropped == {}
+
+
+def test_the_page_shows_what_was_changed_and_every_filter_that_worked(tmp_path):
+    report = clean(sample(), tmp_path / "out", language="zh", settings=CleanSettings(mask_personal=True))
+    seen = Tags()
+    seen.feed((tmp_path / "out" / "report.html").read_text(encoding="utf-8"))
+    assert "<p>问题 0?</p>" in seen.words
+    assert all(name in seen.words for name in report.filters)
+    assert set(report.filters) <= set(FILTERS)
