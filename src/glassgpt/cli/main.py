@@ -15,6 +15,10 @@ from typing import TextIO
 
 from glassgpt import __version__
 from glassgpt.cli import chat, clean, evaluate, finetune, generate, models, pretrain
+from glassgpt.core.errors import GlassError
+from glassgpt.core.words import LANGUAGES, choose_language, say
+
+VERBS = (chat, generate, models, clean, pretrain, finetune, evaluate)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
