@@ -60,8 +60,7 @@ def run(args: argparse.Namespace) -> int:
 
     training = Run.open(Path(args.resume)) if args.resume else _prepare(args)
     note(say("the run is in {folder}", args.language, folder=training.folder))
-    steps = training.about["settings"]["train"]["steps"]
-    with Watch(training, steps, args.language) as watch:
+    with Watch(training, args.language) as watch:
         done = finetune(training, resume=bool(args.resume), until=args.until_val_loss, watch=watch)
     plot_losses(training, training.folder / "loss.png")
     return tell_end(training, done.result, args, {"parameters": done.model.network.count_parameters()})
@@ -69,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _prepare(args: argparse.Namespace) -> Any:
     from glassgpt.core.config import override, settings_from
-    from glassgpt.core.runs import next_folder
+    from glassgpt.core.runs import Run, next_folder
     from glassgpt.data.sources import read_rows
     from glassgpt.data.split import split
     from glassgpt.training.sft import ANSWERS, FineTuneSettings, prepare_finetune
@@ -87,7 +86,8 @@ def _prepare(args: argparse.Namespace) -> Any:
         rows, held_out = split(rows, seed=settings.train.seed)
     folder = Path(args.out) if args.out else next_folder(RUNS, Path(args.data).stem)
     about = {"data": args.data, "rows": len(rows), "held_out": len(held_out)}
-    training, refused = prepare_finetune(rows, held_out, settings, folder, about)
+    training = Run.create(folder, about)
+    _, refused = prepare_finetune(training, rows, held_out, settings)
     for row in refused[:5]:
         note(say("left out: {source}, row {row}: {reason}", args.language, source=row.source, row=row.number,
                  reason=row.reason))  # fmt: skip

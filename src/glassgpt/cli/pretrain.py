@@ -48,10 +48,10 @@ def run(args: argparse.Namespace) -> int:
         path = Path(args.recipe)
         recipe = read_recipe(path, override(changes_given(args), {"train": {"seed": args.seed}}))
         folder = Path(args.out) if args.out else next_folder(RUNS, path.stem)
-        training = prepare(text_rows(args.data), recipe, folder, {"data": args.data})
+        training = Run.create(folder, {"data": args.data})
+        prepare(training, text_rows(args.data), recipe)
     note(say("the run is in {folder}", args.language, folder=training.folder))
-    steps = training.about["recipe"]["train"]["steps"]
-    with Watch(training, steps, args.language) as watch:
+    with Watch(training, args.language) as watch:
         done = pretrain(training, resume=bool(args.resume), until=args.until_val_loss, watch=watch)
     from glassgpt.training.machine import measure_machine
     from glassgpt.training.record import plot_losses

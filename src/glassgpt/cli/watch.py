@@ -21,11 +21,11 @@ QUIET_EVERY = 10.0  # seconds between lines where there is no terminal
 class Watch:
     """Shows a training's events on stderr, and keeps TensorBoard files. Used as a context manager around it."""
 
-    def __init__(self, run: Run, steps: int, language: str, *, tensorboard: bool = True) -> None:
+    def __init__(self, run: Run, language: str, *, tensorboard: bool = True) -> None:
         from rich.console import Console
         from rich.live import Live
 
-        self.steps, self.language, self.began = steps, language, time.monotonic()
+        self.language, self.began = language, time.monotonic()
         self.console = Console(stderr=True)
         self.live = Live(console=self.console, refresh_per_second=4, transient=True) if sys.stderr.isatty() else None
         self.last, self.first_step, self.smooth = 0.0, -1, 0.0
@@ -58,7 +58,7 @@ class Watch:
             best = say(" (the best so far)", self.language) if event.values["best"] else ""
             self._say(
                 say("step {step} of {steps}: held-out loss {loss:.4f}", self.language, step=event.progress.step,
-                    steps=self.steps, loss=event.values["val_loss"]) + best
+                    steps=event.steps, loss=event.values["val_loss"]) + best
             )  # fmt: skip
             for text in event.values["samples"]:
                 self._say("    " + " ".join(text.split())[:300])
@@ -76,10 +76,10 @@ class Watch:
         done, seconds = progress.step - self.first_step, time.monotonic() - self.began
         if not done or not seconds:
             return
-        left = seconds / done * (self.steps - progress.step)
+        left = seconds / done * (event.steps - progress.step)
         line = say(
             "step {step} of {steps}   loss {loss:.3f}   {speed:,.0f} tokens/s   {left} left", self.language,
-            step=progress.step, steps=self.steps, loss=self.smooth, speed=(progress.tokens - self.tokens) / seconds,
+            step=progress.step, steps=event.steps, loss=self.smooth, speed=(progress.tokens - self.tokens) / seconds,
             left=clock(left),
         )  # fmt: skip
         if self.live:

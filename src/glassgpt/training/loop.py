@@ -56,6 +56,7 @@ class Event:
 
     kind: str
     progress: Progress
+    steps: int  # of the whole training
     values: dict[str, Any]
 
 
@@ -97,7 +98,7 @@ def train(
     if resume:
         place, progress, faults = newest_whole(run.folder)
         for fault in faults:
-            watch(Event("fault", progress, {"error": fault}))
+            watch(Event("fault", progress, settings.steps, {"error": fault}))
         run.forget_after(progress.step)
     if place is not None:
         stage.load(place)
@@ -111,16 +112,16 @@ def train(
             progress.step += 1
             progress.tokens += tokens
             progress.train_s += time.perf_counter() - began
-            watch(Event("step", progress, {"loss": loss, "norm": norm}))
+            watch(Event("step", progress, settings.steps, {"loss": loss, "norm": norm}))
             last = progress.step == settings.steps
             run.measure(step=progress.step, tokens=progress.tokens, loss=loss, norm=norm, train_s=progress.train_s)
             improved = False
             if last or progress.step % settings.evaluation_gap == 0:
-                improved = _evaluate(stage, progress, run, watch)
+                improved = _evaluate(stage, settings, progress, run, watch)
             due = last or improved or progress.step % settings.checkpoint_gap == 0
             if due or stopped[0] or _done(progress, settings, until):
                 place = save_checkpoint(stage, progress, run)
-                watch(Event("checkpoint", progress, {"path": place}))
+                watch(Event("checkpoint", progress, settings.steps, {"path": place}))
             if stopped[0]:
                 break
     if place is None:  # a signal came before the first step
@@ -169,7 +170,9 @@ def _step(
     return total, norm, sum(batch.tokens for batch in batches)
 
 
-def _evaluate(stage: Stage, progress: Progress, run: Run, watch: Callable[[Event], None]) -> bool:
+def _evaluate(
+    stage: Stage, settings: TrainSettings, progress: Progress, run: Run, watch: Callable[[Event], None]
+) -> bool:
     """Measure on held-out data; gives whether it is the best so far."""
     stage.network.eval()
     began = time.perf_counter()
@@ -184,7 +187,7 @@ def _evaluate(stage: Stage, progress: Progress, run: Run, watch: Callable[[Event
         progress.best_loss, progress.best_step = progress.last_loss, progress.step
     values = {"val_loss": progress.last_loss, "evaluation_s": seconds, "samples": samples}
     run.measure(step=progress.step, tokens=progress.tokens, train_s=progress.train_s, **values)
-    watch(Event("evaluation", progress, values | {"best": improved}))
+    watch(Event("evaluation", progress, settings.steps, values | {"best": improved}))
     return improved
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -43,27 +41,18 @@ class Pretrained:
     tokenizer: Tokenizer
 
 
-def prepare(rows: Iterable[Row], recipe: Recipe, folder: Path, about: dict[str, Any]) -> Run:
-    """A new run with its tokenizer trained and its text cut into shards; `about` is kept in run.json.
+def prepare(run: Run, rows: Iterable[Row], recipe: Recipe) -> Recipe:
+    """Train a new run's tokenizer, cut its text into shards, and put the recipe, with what was left open decided, into
+    run.json; gives that recipe.
 
     The last share of each text (`recipe.data.validation`, by characters) is held out: what comes later in a text is
     what a model must predict.
 
     Raises:
         InputError: there is too little text for one window on either side.
-        ConfigError: the folder holds other files.
     """
-    train_settings = _resolved(recipe.train)
-    run = Run.create(
-        folder,
-        {
-            "kind": "pretrain",
-            "status": "preparing",
-            "recipe": asdict(replace(recipe, train=train_settings)),
-            "threads": torch.get_num_threads(),
-            **about,
-        },
-    )
+    recipe = replace(recipe, train=_resolved(recipe.train))
+    train_settings, folder = recipe.train, run.folder
     rows = list(rows)
     cuts = [round(len(row.texts[0]) * (1 - recipe.data.validation)) for row in rows]
     tokenizer = _tokenizer(rows, cuts, recipe.data)
@@ -80,8 +69,8 @@ def prepare(rows: Iterable[Row], recipe: Recipe, folder: Path, about: dict[str, 
                 tokens=tokens,
                 context=train_settings.context,
             )
-    run.update(status="ready")
-    return run
+    run.update(kind="pretrain", status="ready", recipe=asdict(recipe), threads=torch.get_num_threads())
+    return recipe
 
 
 def pretrain(
@@ -222,8 +211,3 @@ def _load(network: GPT, folder: Path) -> None:
     with torch.no_grad():
         for name, p in network.named_parameters():
             p.copy_(saved[name])
-
-
-def settings_of(run: Run) -> str:
-    """The recipe of a run, as JSON for people to read."""
-    return json.dumps(run.about["recipe"], indent=2)

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from glassgpt.core.config import settings_from
 from glassgpt.core.errors import InputError
 from glassgpt.core.runs import CHECKPOINTS, MODEL, Run
+from glassgpt.core.words import Sentence
 from glassgpt.data.batches import Batch, ExampleBatches, pack_examples
 from glassgpt.data.examples import Example, Refused, make_example
 from glassgpt.data.rows import Row
@@ -36,7 +37,7 @@ ANSWERS: dict[str, Any] = {
     "beta2": 0.99,
 }  # fmt: skip
 ADAPTER = "adapter.safetensors"
-SAMPLES = 3
+SAMPLES, EVALUATIONS = 3, 6
 
 
 @dataclass(frozen=True)
@@ -62,51 +63,54 @@ class FineTuned:
 
 
 def prepare_finetune(
-    rows: Iterable[Row], held_out: Iterable[Row], settings: FineTuneSettings, folder: Path, about: dict[str, Any]
-) -> tuple[Run, list[Refused]]:
-    """A new run with its examples in shards, and the rows that make no example; `about` is kept in run.json.
+    run: Run, rows: Iterable[Row], held_out: Iterable[Row], settings: FineTuneSettings
+) -> tuple[FineTuneSettings, list[Refused]]:
+    """Put a new run's examples into shards and its settings, with what was left open decided, into run.json; gives
+    these and the rows that make no example.
 
     Raises:
         InputError: no example is left on one of the sides.
-        ConfigError: the folder holds other files, or the model is unknown.
+        ConfigError: the model is unknown.
     """
     base = load(settings.base, template=settings.template or None)
+    context = min(settings.train.context, base.context_length)
     refused: list[Refused] = []
     sides: list[list[Example]] = []
     for side in (rows, held_out):
         made: list[Example] = []
         for row in side:
             template = None if row.kind == "text" else base.template
-            example = make_example(row, base.tokenizer, template, min(settings.train.context, base.context_length))
-            (refused if isinstance(example, Refused) else made).append(example)  # type: ignore[arg-type]
+            example = make_example(row, base.tokenizer, template, context)
+            if isinstance(example, Refused):
+                refused.append(example)
+            else:
+                made.append(example)
         if not any(example.trained for example in made):
             raise InputError(
                 "no example is left to {purpose}",
                 hint="Look at the rows with `glassgpt doctor`, or give a longer --context.",
-                purpose="train on" if not sides else "hold out",
+                purpose=Sentence("train on") if not sides else Sentence("hold out"),
             )
         sides.append(made)
-    precision = settings.train.precision
-    if precision == "auto":
-        precision = measure_machine(seconds=0.05).best_precision
-    steps = max(1, math.ceil(settings.epochs * len(sides[0]) / (settings.train.batch * settings.train.accumulate)))
-    gap = settings.train.evaluate_every or max(1, math.ceil(steps / 6))
-    loop = replace(settings.train, steps=steps, precision=precision, evaluate_every=gap)
-    where = str(Path(settings.base).absolute()) if Path(settings.base).exists() else settings.base
-    settings = replace(settings, train=loop, base=where)
-    run = Run.create(
-        folder,
-        {
-            "kind": "finetune",
-            "status": "ready",
-            "settings": asdict(settings),
-            "threads": torch.get_num_threads(),
-            **about,
-        },
-    )
     for place, examples in zip((TRAIN, HELD_OUT), sides, strict=True):
-        write_shards(examples, folder / place, base.tokenizer)
-    return run, refused
+        write_shards(examples, run.folder / place, base.tokenizer)
+    settings = replace(settings, train=_resolved(settings, len(sides[0])), base=_lasting_name(settings.base))
+    run.update(kind="finetune", status="ready", settings=asdict(settings), threads=torch.get_num_threads())
+    return settings, refused
+
+
+def _resolved(settings: FineTuneSettings, examples: int) -> TrainSettings:
+    """The loop's settings with the steps that the epochs make, evaluations between, and a precision of this machine."""
+    loop = settings.train
+    precision = measure_machine(seconds=0.05).best_precision if loop.precision == "auto" else loop.precision
+    steps = max(1, math.ceil(settings.epochs * examples / (loop.batch * loop.accumulate)))
+    gap = loop.evaluate_every or max(1, math.ceil(steps / EVALUATIONS))
+    return replace(loop, steps=steps, precision=precision, evaluate_every=gap)
+
+
+def _lasting_name(base: str) -> str:
+    """A model's name that still holds when the run is resumed from another folder."""
+    return str(Path(base).absolute()) if Path(base).exists() else base
 
 
 def finetune(

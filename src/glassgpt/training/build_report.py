@@ -1,0 +1,79 @@
+"""The story of a build as one page: what came in, what was left out, what was learned, and what it answers now."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from glassgpt.core.files import write_whole
+from glassgpt.core.html import Html, element, page, table
+from glassgpt.core.runs import Run
+from glassgpt.core.words import say
+
+if TYPE_CHECKING:
+    from glassgpt.evaluation.answers import Answer
+    from glassgpt.training.build import Story
+    from glassgpt.training.sft import FineTuneSettings
+
+REPORT = "report.html"
+
+
+def write_report(run: Run, story: Story, settings: FineTuneSettings, language: str) -> Path:
+    """Write report.html into the run."""
+
+    def words(template: str, **facts: object) -> str:
+        return say(template, language, **facts)
+
+    cleaning = story.cleaning
+    rows: list[tuple[object, object]] = [
+        (words("rows read"), cleaning.rows_in),
+        (words("kept after cleaning"), cleaning.kept),
+        (words("changed by cleaning"), cleaning.changed),
+        *((words("dropped: {reason}", reason=reason), count) for reason, count in cleaning.dropped.items() if count),
+        (words("not readable"), cleaning.unreadable),
+        (words("trained on"), story.train_rows),
+        (words("held out"), story.held_out_rows),
+        (words("too long or not to be expressed"), len(story.refused)),
+        (words("held-out rows that also stand in training"), story.leaks),
+    ]
+    before, after = story.answers_before, story.answers_after
+    measured: list[tuple[object, ...]] = [
+        (words("loss on held-out rows (nats per token)"), f"{story.loss_before:.3f}", f"{story.loss_after:.3f}"),
+    ]
+    if after:
+        measured += [
+            (words("answers that match word for word"), _exact(before), _exact(after)),
+            (words("characters in common with the wanted answer"), _overlap(before), _overlap(after)),
+        ]
+    examples = [(b.question, b.wanted, b.given, a.given) for b, a in zip(before, after, strict=True)]
+    plot = run.folder / "loss.svg"
+    parts = [
+        element("p", words("{data} became a model that began as {base}.", data=story.data, base=settings.base)),
+        element("p", element("code", f"glassgpt chat {run.folder}")),
+        element("h2", words("The rows")),
+        table([words("what"), words("rows")], rows),
+        element("p", words("Every dropped row stands with its reason in {path}.", path="cleaning/rejects.csv")),
+        element("h2", words("Before and after")),
+        table(["", words("before"), words("after")], measured),
+        element("h2", words("The training")),
+        Html(_svg(plot)) if plot.exists() else "",
+        element("h2", words("Held-out questions, which it never saw")),
+        table([words("question"), words("wanted"), words("before"), words("after")], examples) if examples else "",
+    ]
+    path = run.folder / REPORT
+    write_whole(path, page(words("How {name} was built", name=run.folder.name), language, *parts))
+    return path
+
+
+def _svg(path: Path) -> str:
+    """The plot without its XML declaration, so that it can stand in a page."""
+    text = path.read_text(encoding="utf-8")
+    return text[text.index("<svg") :]
+
+
+def _exact(answers: list[Answer]) -> str:
+    return f"{sum(answer.exact for answer in answers)} / {len(answers)}"
+
+
+def _overlap(answers: list[Answer]) -> str:
+    return f"{sum(answer.overlap for answer in answers) / max(1, len(answers)):.0%}"
