@@ -20,6 +20,7 @@ _UNRECOGNISED = 100  # records of unknown shape at the beginning after which a f
 
 
 def tell_encoding(file: TextFile, job: Job) -> None:
+    """Writes into the report how the bytes were read."""
     found = file.encoding
     job.report.encoding = found.name
     if found.bom:
@@ -45,6 +46,7 @@ def recognised_columns(names: list[str], job: Job) -> dict[str, str]:
 
 
 def rows_of_table(file: TextFile, job: Job) -> Iterator[Row]:
+    """The rows of a CSV, TSV or other table."""
     given = frozenset(fold(c) for c in job.columns.values() if not c.strip().isdecimal())
     table = Table(file, given)
     report, name = job.report, file.name
@@ -138,9 +140,7 @@ def rows_of_records(records: Iterator[Any], job: Job) -> Iterator[Row]:
             try:
                 roles = recognised_columns(list(names), job)
             except ConfigError:
-                if report.rows == 0 and len(unknown) + 1 >= _UNRECOGNISED:
-                    raise
-                if job.columns and report.rows == 0:
+                if job.columns and report.rows == 0:  # a column that the user named is not there
                     raise
                 roles = {}
             if len(shapes) < 10_000:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ SAMPLE_LINES, SAMPLE_CHARACTERS = 400, 200_000
 _DELIMITERS = ",\t;|^~\x1f\x01"
 _BY_SUFFIX = {".tsv": "\t", ".tab": "\t", ".psv": "|", ".ssv": ";"}
 _SENTENCE = re.compile(r".*[?!。？！…]|.{20,}[.]", re.DOTALL)
+Fold = Callable[[str], str]
 _IDENTIFIER = re.compile(r"[a-z]+(_[a-z0-9]+)+|(field|column|col|字段|列)\s*\d+", re.IGNORECASE)
 _NUMBER = re.compile(r"\s*[-+]?[\d.,:/%$€¥ -]*\d[\d.,:/%$€¥ -]*\s*")
 
@@ -83,18 +84,24 @@ def sample_records(lines: Sequence[str], dialect: Dialect) -> list[tuple[int, li
     return [(end, record) for end, record in records if any(cell.strip() for cell in record) or len(record) > 1]
 
 
-def find_dialect(lines: Sequence[str], suffix: str = "") -> Dialect:
+def find_dialect(lines: Sequence[str], suffix: str, known: frozenset[str], fold: Fold) -> Dialect:
     """The dialect that reads the first lines of a table most evenly.
 
     Args:
         suffix: of the file's name, ".tsv" and the like, which decides between equals.
+        known: folded names that only a header has; a dialect under which the first record holds one is preferred.
     """
     lines = _beginning(lines)
     text = "".join(lines)
     best, dialect = 0.0, Dialect(delimiter="")
+    if {fold(cell) for _, record in sample_records(lines, dialect)[:1] for cell in record} & known:
+        return dialect
     for delimiter in (d for d in _DELIMITERS if d in text):
         for candidate in _candidates(delimiter, text):
-            score = _evenness(sample_records(lines, candidate))
+            records = sample_records(lines, candidate)
+            score = _evenness(records)
+            if records and {fold(cell) for cell in records[0][1]} & known:
+                score += 10.0
             if _BY_SUFFIX.get(suffix) == delimiter:
                 score *= 1.5
             if score > best * 1.0001:
@@ -140,7 +147,7 @@ def _evenness(records: list[tuple[int, list[str]]]) -> float:
     return share**3 * (1 + min(width, 20) / 40) / (1 + 0.2 * quotes) * (1.0 if len(records[0][1]) == width else 0.7)
 
 
-def find_layout(lines: Sequence[str], suffix: str, known: frozenset[str], fold: Any) -> Layout:
+def find_layout(lines: Sequence[str], suffix: str, known: frozenset[str], fold: Fold) -> Layout:
     """The dialect, width and header of a table.
 
     Args:
@@ -149,7 +156,7 @@ def find_layout(lines: Sequence[str], suffix: str, known: frozenset[str], fold: 
         fold: makes a column's name comparable.
     """
     lines = _beginning(lines)
-    dialect = find_dialect(lines, suffix)
+    dialect = find_dialect(lines, suffix, known, fold)
     records = sample_records(lines, dialect)
     if not records:
         return Layout(dialect, 1, None, 0, [], [])
@@ -172,7 +179,7 @@ def find_layout(lines: Sequence[str], suffix: str, known: frozenset[str], fold: 
     return Layout(dialect, width, None, start, preamble, [header, *body])
 
 
-def looks_like_header(first: Sequence[str], body: Sequence[Sequence[str]], known: frozenset[str], fold: Any) -> bool:
+def looks_like_header(first: Sequence[str], body: Sequence[Sequence[str]], known: frozenset[str], fold: Fold) -> bool:
     """Whether the first record names the columns: it holds a known name, or it is unlike what stands below it."""
     if {fold(cell) for cell in first} & known:
         return True
@@ -189,6 +196,8 @@ def looks_like_header(first: Sequence[str], body: Sequence[Sequence[str]], known
             continue
         if sum(map(is_number, below)) > len(below) // 2:
             return True
+        if len(first) == 1:
+            return False  # short among longer texts is no sign of a name
         longer = sum(map(len, below)) / len(below) > 2.5 * len(cell.strip())
         if longer and len(cell) <= 40 and cell.strip() not in below:
             return True

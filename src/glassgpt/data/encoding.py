@@ -136,7 +136,7 @@ def find_encoding(blocks: Iterable[bytes], name: str = "") -> Encoding:
     wide = _wide(head[:SAMPLE])
     if wide:
         return Encoding(wide)
-    if head.count(0) > len(head) // 50:
+    if len(_CONTROL.findall(head[:SAMPLE])) > 2 + len(head[:SAMPLE]) // 20:
         raise _binary(name)
     utf8 = codecs.getincrementaldecoder("utf-8")()
     sample: list[bytes] = []
@@ -164,7 +164,7 @@ def find_encoding(blocks: Iterable[bytes], name: str = "") -> Encoding:
 
 def _binary(name: str) -> FormatError:
     return FormatError(
-        "{name} is not text: it is full of zero bytes",
+        "{name} is not text: it is full of bytes that stand for no character",
         hint="Give a table, JSON or text file; save a spreadsheet or document as CSV or plain text first.",
         name=name,
     )

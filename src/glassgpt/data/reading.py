@@ -67,8 +67,16 @@ class TextFile:
     ) -> None:
         self.path, self.name, self._advance = path, name, advance
         self.zeros = 0
-        with path.open("rb") as file:
-            head = file.read(16)
+        try:
+            with path.open("rb") as file:
+                head = file.read(16)
+        except OSError as error:
+            raise FormatError(
+                "{name} cannot be opened ({reason})",
+                hint="Check that the file may be read.",
+                name=name,
+                reason=error.strerror or str(error),
+            ) from None
         self.packed = head.startswith(b"\x1f\x8b")
         if self.packed:
             head = next(self._blocks(), b"")[:16]

@@ -14,6 +14,7 @@ from typing import Any
 
 from glassgpt.core.errors import ConfigError, FetchError, FormatError, InputError
 from glassgpt.core.words import Sentence
+from glassgpt.data.columns import recognise
 from glassgpt.data.languages import MARK
 from glassgpt.data.reading import MAX_LINE, TextFile
 from glassgpt.data.tables import Trouble
@@ -63,7 +64,7 @@ def json_records(file: TextFile) -> Iterator[Any | Trouble]:
             value = buffer.value()
             buffer.skip(_BLANKS)
             lists = [v for v in value.values() if isinstance(v, list) and v] if isinstance(value, dict) else []
-            alone = first and not buffer.peek() and isinstance(value, dict) and len(value) == 1 and len(lists) == 1
+            alone = first and not buffer.peek() and len(lists) == 1 and len(value) == 1 and not recognise(list(value))
             if alone and all(isinstance(v, dict) for v in lists[0]):  # {"data": [{...}, ...]}
                 yield from lists[0]
             else:

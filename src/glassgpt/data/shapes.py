@@ -41,7 +41,7 @@ def row_of(record: Mapping[str, Any], roles: Mapping[str, str], source: str, num
         return none.reason
     texts = [text for _, text in pairs]
     if any(not t.isascii() and MARK.search(t) for t in texts):
-        return Sentence("it holds half of a character (a lone surrogate)")
+        return Sentence("it holds bytes or halves of characters that are no text")
     return Row(source, number, tuple(role for role, _ in pairs), texts)
 
 

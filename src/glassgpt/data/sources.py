@@ -140,7 +140,7 @@ def _read_folder(folder: Path, job: Callable[..., Job], progress: Callable[[int,
         folders[:] = sorted(f for f in folders if not f.startswith("."))
         files += [((Path(where) / n).relative_to(folder).as_posix(), Path(where) / n) for n in names + hidden]
     files.sort()
-    total = sum(path.stat().st_size for name, path in files if _kind(path) and path.is_file())
+    total = sum(path.stat().st_size for _, path in files if _kind(path) and path.is_file() and path.name[0] != ".")
     advance = _counter(total, progress)
     read, first_error = 0, None
     for name, path in files:

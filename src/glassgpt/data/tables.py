@@ -1,10 +1,9 @@
 """CSV, TSV and other tables, read in blocks.
 
-Three readers share the work. pandas reads the blocks that hold no quote, which is most of most files, and takes only
-the columns that are wanted. It is not right for the others: it gives a short record and one with an empty last cell as
-the same, and a quote that is never closed swallows the rest of the file. Blocks with quotes go through `csv`, whose
-strict reader says where a quote is broken; the line where it was opened is then read literally, and the next line
-begins a new record.
+pandas reads the blocks that hold no quote, which is most of most files. It is not right for the others: it gives a
+short record and one with an empty last cell as the same, and a quote that is never closed swallows the rest of the
+file. Blocks with quotes, and those whose delimiters do not add up, go through `csv`, whose strict reader says where a
+quote is broken; the line where it was opened is then read literally, and the next line begins a new record.
 """
 
 from __future__ import annotations
@@ -68,7 +67,7 @@ class Table:
         self._first: list[str] = []
         for lines in self._blocks:
             self._first += lines
-            if len(self._first) > SAMPLE_LINES:
+            if len(self._first) > SAMPLE_LINES or sum(map(len, self._first)) > MAX_QUOTED:
                 break
         if not any(line.strip() for line in self._first):
             raise InputError("{name} is empty", hint="Give a file with at least one record.", name=file.name)
@@ -110,6 +109,8 @@ class Table:
         dialect, width = self.layout.dialect, self.layout.width
         if width < 2 or dialect.escape or dialect.spaces or not lines:
             return None
+        if lines[0].startswith("\ufeff"):  # pandas would take it for a byte order mark, wherever the block begins
+            return None
         text = "".join(lines)
         if dialect.quote in text or lines[0].count(dialect.delimiter) != width - 1 or self._marked(text):
             return None
@@ -120,8 +121,7 @@ class Table:
                 sep=dialect.delimiter,
                 header=None,
                 names=range(width),
-                usecols=sorted(set(columns)),
-                index_col=False,
+                index_col=False,  # and no usecols: with it, a record with too many cells is cut without a word
                 dtype=object,
                 na_filter=False,
                 quoting=csv.QUOTE_NONE,
