@@ -33,9 +33,8 @@ _MOST_COMPARED = 100  # rows that one row is compared with in one bucket
 _BETWEEN = "\x1e"
 
 # Prose punctuation only: `5!`, `!x`, `1.5`, `a-b` and brackets mean something.
-_PUNCTUATION = re.compile(r"[\s?;…“”\"，。！？；：、（）《》「」～·—]+|(?<!\d)[.,:]|[.,:](?!\d)|(?<!\d)!(?![\w(=])")
+_PUNCTUATION = re.compile(r"[?;…“”\"，。！？；：、（）《》「」～·—]+|(?<!\d)[.,:]|[.,:](?!\d)|(?<!\d)!(?![\w(=])")
 _MASKS = re.compile(rf"\[(?:{'|'.join(KINDS)})\]")
-_SPACES = re.compile(" +")
 _CHINESE_SPACES = re.compile("(?<=[\u2e80-\u9fff]) | (?=[\u2e80-\u9fff])")
 _NUMBERS = re.compile(r"\d+(?:[.,:]\d+)*")
 
@@ -72,10 +71,7 @@ def fold(text: str) -> str:
     if "[" in text:
         text = _MASKS.sub(" ", text)
     text = text.casefold().replace("'", "").replace("’", "")
-    text = _PUNCTUATION.sub(" ", text)
-    if "  " in text:
-        text = _SPACES.sub(" ", text)
-    text = text.strip()
+    text = " ".join(_PUNCTUATION.sub(" ", text).split())
     return _CHINESE_SPACES.sub("", text) if " " in text and not text.isascii() else text
 
 

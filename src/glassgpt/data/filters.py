@@ -13,6 +13,7 @@ from typing import Any
 
 from glassgpt.core.errors import ConfigError, nearest
 from glassgpt.core.words import Sentence
+from glassgpt.data.duplicates import SIMILARITY
 from glassgpt.data.mojibake import repair_mojibake
 from glassgpt.data.personal import find_personal, mask_personal
 from glassgpt.data.repair import normalize, strip_control, strip_html, tidy_whitespace
@@ -64,7 +65,7 @@ class CleanSettings:
     languages: tuple[str, ...] = ()
     min_chars: int = 1
     max_chars: int = 10_000_000
-    similarity: float = 0.85
+    similarity: float = SIMILARITY
     active: frozenset[str] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
