@@ -16,6 +16,11 @@ def parameters(*shapes: tuple[int, ...]) -> dict[str, torch.Tensor]:
     return {f"p{i}": torch.randn(s, requires_grad=True) for i, s in enumerate(shapes)}
 
 
+def step(optimizer: AdamW | Muon, factor: float = 1.0) -> None:
+    for task in optimizer.tasks(factor):
+        task()
+
+
 def give_gradients(named: dict[str, torch.Tensor], step: int) -> None:
     torch.manual_seed(100 + step)
     for p in named.values():
@@ -27,12 +32,12 @@ def test_adamw_follows_torchs(decay):
     ours, theirs = parameters((7, 5), (3,)), parameters((7, 5), (3,))
     mine = AdamW(ours, 0.01, (0.9, 0.95), weight_decay=decay)
     reference = torch.optim.AdamW(theirs.values(), lr=0.01, betas=(0.9, 0.95), weight_decay=decay)
-    for step in range(20):
-        give_gradients(ours, step)
-        give_gradients(theirs, step)
-        factor = 1 - step / 30
+    for number in range(20):
+        give_gradients(ours, number)
+        give_gradients(theirs, number)
+        factor = 1 - number / 30
         reference.param_groups[0]["lr"] = 0.01 * factor
-        mine.step(factor)
+        step(mine, factor)
         reference.step()
     for name in ours:
         torch.testing.assert_close(ours[name], theirs[name], atol=1e-6, rtol=1e-5)
@@ -44,10 +49,10 @@ def test_muon_follows_torchs_one_matrix_at_a_time(decay):
     ours, theirs = parameters(*shapes), parameters(*shapes)
     mine = Muon(ours, 0.02, momentum=0.95, weight_decay=decay)
     reference = torch.optim.Muon(theirs.values(), lr=0.02, momentum=0.95, weight_decay=decay)
-    for step in range(10):
-        give_gradients(ours, step)
-        give_gradients(theirs, step)
-        mine.step(1.0)
+    for number in range(10):
+        give_gradients(ours, number)
+        give_gradients(theirs, number)
+        step(mine)
         reference.step()
     for name in ours:  # torch's iterates in bfloat16
         torch.testing.assert_close(ours[name], theirs[name], atol=0.02, rtol=0.05)
@@ -94,14 +99,14 @@ def test_state_put_back_goes_on_as_before_and_foreign_state_is_refused():
     def run(split: bool) -> torch.Tensor:
         named = parameters((6, 6), (6,))
         makers = [Muon({"p0": named["p0"]}, 0.02), AdamW({"p1": named["p1"]}, 0.01)]
-        for step in range(6):
-            if split and step == 3:
+        for number in range(6):
+            if split and number == 3:
                 saved = {k: t.clone() for o in makers for k, t in o.state.items()}
                 makers = [Muon({"p0": named["p0"]}, 0.02), AdamW({"p1": named["p1"]}, 0.01)]
                 restore(makers, saved, "x")
-            give_gradients(named, step)
+            give_gradients(named, number)
             for optimizer in makers:
-                optimizer.step(1.0)
+                step(optimizer)
         return torch.cat([p.detach().flatten() for p in named.values()])
 
     assert torch.equal(run(split=False), run(split=True))

@@ -31,8 +31,10 @@ def add_parser(verbs: Any, common: argparse.ArgumentParser, language: str) -> No
     parser.add_argument(
         "--epochs", type=float, metavar="X", help=say("how often each row is read (default: 3)", language)
     )
-    parser.add_argument("--mask-personal", action="store_true",
-                        help=say("put [PHONE], [EMAIL] and the like in the place of personal data", language))  # fmt: skip
+    parser.add_argument(
+        "--mask-personal", action="store_true",
+        help=say("put [PHONE], [EMAIL] and the like in the place of personal data", language),
+    )  # fmt: skip
     parser.add_argument("--seed", type=int, metavar="N", help=say("the same seed gives the same weights", language))
     parser.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", dest="changes",
@@ -62,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
         "finetune": {"base": args.base, "epochs": args.epochs, "train": ANSWERS | {"seed": args.seed or 1}},
         "clean": {"mask_personal": True} if args.mask_personal else {},
     }
-    settings = settings_from(BuildSettings, override(given, changes_given(args)))
+    settings = settings_from(BuildSettings, override(override({}, given), changes_given(args)))
     folder = Path(args.out) if args.out else next_folder(RUNS, data.stem)
     training = Run.create(folder, {"kind": "build", "status": "reading"})
     note(say("the run is in {folder}", args.language, folder=folder))

@@ -33,6 +33,17 @@ class Batch:
     tokens: int
     epoch: int
 
+    def split(self, rows: int) -> list[Batch]:
+        """The same in batches of `rows` rows (at least one); the last may have fewer."""
+        parts = []
+        for start in range(0, len(self.ids), max(1, rows)):
+            part = slice(start, start + max(1, rows))
+            ids, targets = self.ids[part], self.targets[part]
+            segments = None if self.segments is None else self.segments[part]
+            tokens = ids.size if segments is None else int((segments >= 0).sum())
+            parts.append(Batch(ids, targets, segments, int((targets != IGNORED).sum()), tokens, self.epoch))
+        return parts
+
 
 class TextBatches:
     """Windows of `context` tokens in random order, for pre-training. An epoch reads every window once; where windows
@@ -125,17 +136,17 @@ def pack_examples(shards: Shards, documents: Sequence[int], row_tokens: int = RO
 
 
 def _pack(lengths: list[int], room: int) -> list[list[int]]:
-    """Places of examples for each row, longest first into the first row with room; no row is cut."""
-    room = max(room, *lengths)
-    rows: list[list[int]] = []
-    free: list[int] = []
-    for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
-        for r, space in enumerate(free):
-            if lengths[i] <= space:
-                rows[r].append(i)
-                free[r] -= lengths[i]
-                break
-        else:
-            rows.append([i])
-            free.append(room - lengths[i])
-    return rows
+    """Places of examples for each row, in as few rows of like length as `room` allows, but two where there are two
+    examples, so that two workers have something to do. The longest go first, each into the shortest row."""
+    room = max(room, *lengths, 1)
+    count = max(min(2, len(lengths)), -(-sum(lengths) // room))
+    while True:
+        rows: list[list[int]] = [[] for _ in range(count)]
+        filled = [0] * count
+        for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+            shortest = filled.index(min(filled))
+            rows[shortest].append(i)
+            filled[shortest] += lengths[i]
+        if max(filled) <= room or count == len(lengths):
+            return rows
+        count += 1

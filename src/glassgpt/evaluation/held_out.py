@@ -10,27 +10,29 @@ from torch.nn import functional as F
 
 from glassgpt.model.gpt import GPT
 
-TOKENS_AT_A_TIME = 8192
+TOKENS_AT_A_TIME = 2048
+
+
+def windows(ids: Sequence[int] | np.ndarray, context: int) -> list[np.ndarray]:
+    """Every token of `ids` but the first as something to predict: arrays [rows, T + 1] of windows that overlap in one
+    token, the last of which is only read in the next; T is `context`, or less in the very last."""
+    data = np.asarray(ids, dtype=np.int64)
+    whole = (len(data) - 1) // context
+    starts = np.arange(whole)[:, None] * context + np.arange(context + 1)
+    rows = max(1, TOKENS_AT_A_TIME // context)
+    parts = [data[starts[i : i + rows]] for i in range(0, whole, rows)]
+    rest = data[None, whole * context :]
+    return parts + ([rest] if rest.shape[1] > 1 else [])
+
+
+@torch.inference_mode()
+def windows_loss(network: GPT, part: np.ndarray) -> float:
+    """The sum of the losses, in nats, of one of those arrays."""
+    tokens = torch.from_numpy(part).to(network.embed.weight.device)
+    logits = network(tokens[:, :-1]).float()  # [rows, T, V]
+    return F.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten(), reduction="sum").item()
 
 
 def held_out_loss(network: GPT, ids: Sequence[int] | np.ndarray, context: int) -> float:
-    """The mean loss, in nats, of every token of `ids` but the first, read in windows of `context` that do not overlap.
-
-    A window's first token is predicted from the one before it, the last of the window before: nothing goes unscored.
-    """
-    device = network.embed.weight.device
-    data = torch.from_numpy(np.asarray(ids, dtype=np.int64)).to(device)
-    whole = (len(data) - 1) // context * context
-    total = 0.0
-    with torch.inference_mode():
-        for inputs, targets in (
-            (data[:whole].view(-1, context), data[1 : whole + 1].view(-1, context)),
-            (data[None, whole:-1], data[None, whole + 1 :]),  # what is left for a last, shorter window
-        ):
-            rows = max(1, TOKENS_AT_A_TIME // context)
-            for start in range(0, len(inputs) if inputs.shape[1] else 0, rows):
-                logits = network(inputs[start : start + rows]).float()  # [B, T, V]
-                total += F.cross_entropy(
-                    logits.flatten(0, 1), targets[start : start + rows].flatten(), reduction="sum"
-                ).item()
-    return total / (len(data) - 1)
+    """The mean loss, in nats, of every token of `ids` but the first, read in windows that do not overlap."""
+    return sum(windows_loss(network, part) for part in windows(ids, context)) / (len(ids) - 1)

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from glassgpt.core.errors import ConfigError
 from glassgpt.model.config import ModelConfig
+from glassgpt.model.fused import Rotation, worth_it
 from glassgpt.model.layers import RMSNorm
 from glassgpt.model.positions import rotate
 
@@ -137,12 +138,15 @@ class SelfAttention(nn.Module):
 
 
 class CausalSelfAttention(nn.Module):
-    """The attention of a GPT block: grouped heads, optional rotary positions, q/k norm, biases and cache."""
+    """The attention of a GPT block: grouped heads, optional rotary positions, q/k norm, biases and cache.
+
+    It has no dropout of its own, which the fused kernels lack: what a block adds to the residual stream has it.
+    """
 
     def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
         self.layer, self.n_head, self.n_kv_head = layer, config.n_head, config.n_kv_head
-        self.scale, self.dropout = config.attention_scale, config.dropout
+        self.scale = config.attention_scale
         width, head = config.n_embd, config.head_dim
         self.q_proj = nn.Linear(width, config.n_head * head, bias=config.qkv_bias)
         self.k_proj = nn.Linear(width, config.n_kv_head * head, bias=config.qkv_bias)
@@ -167,10 +171,11 @@ class CausalSelfAttention(nn.Module):
         if self.q_norm is not None and self.k_norm is not None:
             q, k = self.q_norm(q), self.k_norm(k)
         if rope is not None:
-            q, k = rotate(q, *rope), rotate(k, *rope)
+            turn = Rotation.apply if worth_it(q) else rotate
+            q, k = turn(q, *rope), turn(k, *rope)
         if cache is not None:
             k, v = cache.append(self.layer, k, v)  # [B, K, S, D]
-        out = attend(q, k, v, mask, self.scale, self.dropout if self.training else 0.0, causal)
+        out = attend(q, k, v, mask, self.scale, causal=causal)
         return self.out_proj(join_heads(out))
 
 

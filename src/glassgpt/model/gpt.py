@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from glassgpt.core.errors import InputError
 from glassgpt.model.attention import CausalSelfAttention, LayerCache, causal_mask
 from glassgpt.model.config import ModelConfig
-from glassgpt.model.layers import MLP, GatedMLP, make_mlp, make_norm
+from glassgpt.model.layers import MLP, Dropout, GatedMLP, make_mlp, make_norm
 from glassgpt.model.positions import LearnedPositions, Rotary, sinusoidal_table
 
 
@@ -45,7 +45,7 @@ class Block(nn.Module):
         post = config.post_norms
         self.attention_post_norm = make_norm(config.norm, config.n_embd, config.norm_eps) if post else nn.Identity()
         self.mlp_post_norm = make_norm(config.norm, config.n_embd, config.norm_eps) if post else nn.Identity()
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(
         self,
@@ -83,7 +83,7 @@ class GPT(nn.Module):
             # Layers with a window turn by their own base, never stretched: they see no far position.
             local = config.rope_local_theta
             self.rope_local = Rotary(config.head_dim, local) if local is not None else self.rope
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.n_layer))
         self.norm = make_norm(config.norm, config.n_embd, config.norm_eps)
         self.head = None if config.tie_embeddings else nn.Linear(config.n_embd, config.vocab_size, bias=False)

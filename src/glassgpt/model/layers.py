@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from glassgpt.core.errors import ConfigError
+from glassgpt.model.fused import RMSNormFunction, SquaredReLU, worth_it
 
 
 class RMSNorm(nn.Module):
@@ -22,9 +23,16 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`x` [..., C] to the same shape."""
-        wide = x.float()
-        wide = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)
-        return (wide * self.weight.float()).to(x.dtype)
+        if worth_it(x):
+            return RMSNormFunction.apply(x, self.weight, self.eps)
+        return rms_norm(x, self.weight, self.eps)
+
+
+def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """RMSNorm's plain form."""
+    wide = x.float() if x.dtype != torch.float64 else x
+    wide = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)
+    return (wide * weight.to(wide.dtype)).to(x.dtype)
 
 
 class LayerNorm(nn.Module):
@@ -65,7 +73,10 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`x` [..., C] to the same shape."""
-        return self.down(activate(self.up(x), self.kind))
+        hidden = self.up(x)
+        if self.kind == "relu2" and worth_it(hidden):
+            return self.down(SquaredReLU.apply(hidden))
+        return self.down(activate(hidden, self.kind))
 
 
 class GatedMLP(nn.Module):
@@ -104,3 +115,23 @@ def activate(x: Tensor, kind: str) -> Tensor:
 def make_mlp(kind: str, width: int, hidden: int, bias: bool) -> nn.Module:
     """The MLP that a config names."""
     return (GatedMLP if kind in ("swiglu", "geglu") else MLP)(width, hidden, kind, bias)
+
+
+class Dropout(nn.Module):
+    """Zero a share of the numbers while training and scale up the rest (Srivastava et al. 2014).
+
+    `generator`, where one is set, decides which: so that two threads that train at once do not draw from one another's
+    chance, and a step can be repeated.
+    """
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.share = share
+        self.generator: torch.Generator | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`x` of any shape to the same shape."""
+        if not self.share or not self.training:
+            return x
+        keep = torch.empty_like(x).bernoulli_(1 - self.share, generator=self.generator)
+        return x * keep.div_(1 - self.share)

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from glassgpt.core.errors import ConfigError, FormatError
 from glassgpt.model.attention import CausalSelfAttention
 from glassgpt.model.gpt import GPT
-from glassgpt.model.layers import MLP, GatedMLP
+from glassgpt.model.layers import MLP, Dropout, GatedMLP
 
 TARGETS = ("q_proj", "k_proj", "v_proj", "out_proj", "gate", "up", "down")
 
@@ -25,7 +25,8 @@ class LoRALinear(nn.Module):
 
     def __init__(self, base: nn.Linear, rank: int, alpha: float, dropout: float = 0.0) -> None:
         super().__init__()
-        self.base, self.scale, self.dropout = base.requires_grad_(False), alpha / rank, dropout
+        self.base, self.scale = base.requires_grad_(False), alpha / rank
+        self.dropout = Dropout(dropout)
         device = base.weight.device
         # Trained in float32 even where the frozen weights are not: small steps must not be rounded away.
         self.a = nn.Parameter(torch.empty(rank, base.in_features, device=device))
@@ -34,8 +35,7 @@ class LoRALinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`x` [..., in] to [..., out]."""
-        dropped = F.dropout(x, self.dropout, self.training) if self.dropout else x
-        correction = F.linear(F.linear(dropped, self.a.to(x.dtype)), self.b.to(x.dtype) * self.scale)
+        correction = F.linear(F.linear(self.dropout(x), self.a.to(x.dtype)), self.b.to(x.dtype) * self.scale)
         return self.base(x) + correction
 
     @torch.no_grad()

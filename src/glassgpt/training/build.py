@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,8 @@ from glassgpt.training.loop import Event
 from glassgpt.training.pretrain import HELD_OUT, start_quietly
 from glassgpt.training.record import plot_losses
 from glassgpt.training.settings import LoraSettings
-from glassgpt.training.sft import FineTuned, FineTuneSettings, answer_loss, examples_loss, finetune, prepare_finetune
+from glassgpt.training.sft import FineTuned, FineTuneSettings, examples_loss, finetune, prepare_finetune
+from glassgpt.training.workers import Workers
 
 SCRATCH = "scratch"
 CLEANING = "cleaning"
@@ -173,7 +175,6 @@ def make_scratch(folder: Path, rows: Sequence[Row], settings: FineTuneSettings) 
 
 def _measure(run: Run, model: LanguageModel, asked: list[Row], tuning: FineTuneSettings) -> tuple[float, list[Answer]]:
     """The loss on the held-out examples and the answers to some of them."""
-    network = model.network.eval()
-    with torch.inference_mode():
-        loss = examples_loss(answer_loss(network), open_shards(run.folder / HELD_OUT), tuning.train)
+    with closing(Workers(model.network.eval(), torch.get_num_threads())) as workers:
+        loss = examples_loss(workers, open_shards(run.folder / HELD_OUT), tuning.train)
     return loss, answer_rows(model, asked) if asked and model.chat_template else []

@@ -12,38 +12,40 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from glassgpt.core.errors import GlassError
 from glassgpt.core.runs import Run
 from glassgpt.data.batches import Batch
+from glassgpt.model.gpt import GPT
 from glassgpt.training.optim import Optimizer, clip_gradients, rate_factor, restore
 from glassgpt.training.settings import TrainSettings
 from glassgpt.training.state import TENSORS, Progress, load_tensors, newest_whole, prune, save_state
+from glassgpt.training.workers import Workers
 
 
 @dataclass
 class Stage:
     """What is trained and how.
 
-    - `batches(step)`: the passes of a step, whose gradients are added up.
-    - `loss(batch)`: the sum of the losses of the batch's trained tokens, in nats.
-    - `evaluate()`: the loss on held-out data, in nats per token; it must not change anything.
+    - `batches(step)`: the passes of a step, whose gradients are added up; the workers share them out.
+    - `loss(network, batch)`: the sum of the losses of the batch's trained tokens, in nats.
+    - `evaluate(workers)`: the loss on held-out data, in nats per token; it must not change anything.
     - `save(folder)`, `load(folder)`: what a checkpoint holds of the network.
     - `sample()`: texts of the network as it is now, for people to read.
     """
 
-    network: nn.Module
+    network: GPT
     optimizers: Sequence[Optimizer]
     batches: Callable[[int], Sequence[Batch]]
-    loss: Callable[[Batch], Tensor]
-    evaluate: Callable[[], float]
+    loss: Callable[[GPT, Batch], Tensor]
+    evaluate: Callable[[Workers], float]
     save: Callable[[Path], None]
     load: Callable[[Path], None]
     sample: Callable[[], list[str]] = list
@@ -103,12 +105,11 @@ def train(
     if place is not None:
         stage.load(place)
         restore(stage.optimizers, load_tensors(place / TENSORS), str(place))
-    device = next(stage.network.parameters()).device
     parameters: list[Tensor] = [p for p in stage.network.parameters() if p.requires_grad]
-    with stop_signals() as stopped:
+    with stop_signals() as stopped, closing(Workers(stage.network, torch.get_num_threads())) as workers:
         while progress.step < settings.steps and not _done(progress, settings, until):
             began = time.perf_counter()
-            loss, norm, tokens = _step(stage, settings, progress.step, parameters, device)
+            loss, norm, tokens = _step(stage, settings, progress.step, parameters, workers)
             progress.step += 1
             progress.tokens += tokens
             progress.train_s += time.perf_counter() - began
@@ -117,7 +118,7 @@ def train(
             run.measure(step=progress.step, tokens=progress.tokens, loss=loss, norm=norm, train_s=progress.train_s)
             improved = False
             if last or progress.step % settings.evaluation_gap == 0:
-                improved = _evaluate(stage, settings, progress, run, watch)
+                improved = _evaluate(stage, settings, progress, run, watch, workers)
             due = last or improved or progress.step % settings.checkpoint_gap == 0
             if due or stopped[0] or _done(progress, settings, until):
                 place = save_checkpoint(stage, progress, run)
@@ -138,19 +139,22 @@ def save_checkpoint(stage: Stage, progress: Progress, run: Run) -> Path:
 
 
 def _step(
-    stage: Stage, settings: TrainSettings, step: int, parameters: list[Tensor], device: torch.device
+    stage: Stage, settings: TrainSettings, step: int, parameters: list[Tensor], workers: Workers
 ) -> tuple[float, float, int]:
     """One step: the loss per trained token, the norm of the gradients, and the tokens read."""
-    torch.manual_seed(step_seed(settings.seed, step))  # dropout is a function of the step
+    workers.seed(step_seed(settings.seed, step))  # dropout is a function of the step
     batches = stage.batches(step)
     # Divided by the trained tokens of all passes: so many small passes give the gradient of one large one.
     trained = max(1, sum(batch.trained for batch in batches))
-    total = 0.0
-    for batch in batches:
-        with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bfloat16"):
-            loss = stage.loss(batch) / trained
+
+    def one_pass(network: GPT, batch: Batch) -> float:
+        with autocast(network, settings):
+            loss = stage.loss(network, batch) / trained
         loss.backward()
-        total += loss.item()
+        return loss.item()
+
+    total = sum(workers.map(one_pass, batches))
+    workers.gather()
     norm = clip_gradients(parameters, settings.clip)
     if not math.isfinite(total) or not math.isfinite(norm):
         raise DivergedError(
@@ -163,24 +167,23 @@ def _step(
         step, settings.steps, schedule=settings.schedule, warmup=round(settings.warmup * settings.steps),
         decay=settings.decay, floor=settings.floor,
     )  # fmt: skip
-    for optimizer in stage.optimizers:
-        optimizer.step(factor)
+    workers.run([task for optimizer in stage.optimizers for task in optimizer.tasks(factor)])
     for p in parameters:
         p.grad = None
     return total, norm, sum(batch.tokens for batch in batches)
 
 
 def _evaluate(
-    stage: Stage, settings: TrainSettings, progress: Progress, run: Run, watch: Callable[[Event], None]
-) -> bool:
+    stage: Stage, settings: TrainSettings, progress: Progress, run: Run, watch: Callable[[Event], None],
+    workers: Workers,
+) -> bool:  # fmt: skip
     """Measure on held-out data; gives whether it is the best so far."""
-    stage.network.eval()
+    workers.training(False)
     began = time.perf_counter()
-    with torch.inference_mode():
-        progress.last_loss = stage.evaluate()
+    progress.last_loss = stage.evaluate(workers)
     seconds = time.perf_counter() - began
     samples = stage.sample()
-    stage.network.train()
+    workers.training(True)
     improved = progress.last_loss < progress.best_loss
     progress.waited = 0 if improved else progress.waited + 1
     if improved:
@@ -189,6 +192,12 @@ def _evaluate(
     run.measure(step=progress.step, tokens=progress.tokens, train_s=progress.train_s, **values)
     watch(Event("evaluation", progress, settings.steps, values | {"best": improved}))
     return improved
+
+
+def autocast(network: GPT, settings: TrainSettings) -> torch.autocast:
+    """The number type of a training's products, for a `with` around what computes a loss."""
+    device = next(network.parameters()).device.type
+    return torch.autocast(device, torch.bfloat16, enabled=settings.precision == "bfloat16")
 
 
 def _done(progress: Progress, settings: TrainSettings, until: float | None) -> bool:

@@ -10,7 +10,9 @@ and the state of these is a plain dictionary of tensors that a checkpoint can ho
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from itertools import islice
 from typing import Literal, Protocol
 
 import torch
@@ -18,6 +20,7 @@ from torch import Tensor
 
 from glassgpt.core.errors import FormatError
 
+PARTS = 2  # in which an update is cut, whatever the number of threads, so that results do not depend on it
 Schedule = Literal["constant", "wsd", "cosine", "linear"]
 
 
@@ -64,8 +67,8 @@ class Optimizer(Protocol):
 
     state: dict[str, Tensor]
 
-    def step(self, factor: float) -> None:
-        """One update from the gradients, with the learning rate times `factor`."""
+    def tasks(self, factor: float) -> list[Callable[[], None]]:
+        """One update from the gradients, with the learning rate times `factor`, in parts that may run at once."""
         ...
 
 
@@ -88,12 +91,18 @@ class AdamW:
         for key, p in parameters.items():
             self.state |= {f"{name}.mean.{key}": torch.zeros_like(p), f"{name}.square.{key}": torch.zeros_like(p)}
 
-    @torch.no_grad()
-    def step(self, factor: float) -> None:
-        """One update of every parameter that has a gradient."""
+    def tasks(self, factor: float) -> list[Callable[[], None]]:
+        """One update of every parameter that has a gradient, in parts that may run at once."""
         self.state[f"{self.name}.steps"] += 1
-        steps, rate, (b1, b2) = int(self.state[f"{self.name}.steps"]), self.lr * factor, self.betas
-        used = {name: p for name, p in self.parameters.items() if p.grad is not None}
+        steps = int(self.state[f"{self.name}.steps"])
+        names = sorted(self.parameters, key=lambda name: -self.parameters[name].numel())  # parts of like size
+        parts = [names[i::PARTS] for i in range(PARTS)]
+        return [partial(self._step, part, steps, self.lr * factor) for part in parts if part]
+
+    @torch.no_grad()
+    def _step(self, names: list[str], steps: int, rate: float) -> None:
+        b1, b2 = self.betas
+        used = {name: self.parameters[name] for name in names if self.parameters[name].grad is not None}
         values, gradients = list(used.values()), [p.grad for p in used.values() if p.grad is not None]
         means = [self.state[f"{self.name}.mean.{name}"] for name in used]
         squares = [self.state[f"{self.name}.square.{name}"] for name in used]
@@ -131,20 +140,23 @@ class Muon:
             self.by_shape.setdefault(tuple(p.shape), {})[name] = p
         self.state = {f"muon.momentum.{name}": torch.zeros_like(p) for name, p in parameters.items()}
 
+    def tasks(self, factor: float) -> list[Callable[[], None]]:
+        """One update of every matrix, each of which must have a gradient, in parts that may run at once."""
+        parts = [dict(islice(g.items(), i, None, PARTS)) for g in self.by_shape.values() for i in range(PARTS)]
+        return [partial(self._step, part, self.lr * factor) for part in parts if part]
+
     @torch.no_grad()
-    def step(self, factor: float) -> None:
-        """One update of every matrix; each must have a gradient."""
-        rate = self.lr * factor
-        for (rows, columns), named in self.by_shape.items():
-            values = list(named.values())
-            gradients = [p.grad for p in values if p.grad is not None]
-            buffers = [self.state[f"muon.momentum.{name}"] for name in named]
-            torch._foreach_lerp_(buffers, gradients, 1 - self.momentum)
-            ahead = torch._foreach_lerp(gradients, buffers, self.momentum)  # Nesterov: look where it leads
-            updates = orthogonalize(torch.stack(ahead), self.ns_steps)  # [N, R, C]
-            if self.weight_decay:
-                torch._foreach_mul_(values, 1 - rate * self.weight_decay)
-            torch._foreach_add_(values, list(updates.unbind()), alpha=-rate * math.sqrt(max(1.0, rows / columns)))
+    def _step(self, named: dict[str, Tensor], rate: float) -> None:
+        values = list(named.values())
+        gradients = [p.grad for p in values if p.grad is not None]
+        buffers = [self.state[f"muon.momentum.{name}"] for name in named]
+        torch._foreach_lerp_(buffers, gradients, 1 - self.momentum)
+        ahead = torch._foreach_lerp(gradients, buffers, self.momentum)  # Nesterov: look where it leads
+        updates = orthogonalize(torch.stack(ahead), self.ns_steps)  # [N, R, C]
+        if self.weight_decay:
+            torch._foreach_mul_(values, 1 - rate * self.weight_decay)
+        scale = math.sqrt(max(1.0, values[0].shape[0] / values[0].shape[1]))
+        torch._foreach_add_(values, list(updates.unbind()), alpha=-rate * scale)
 
 
 def clip_gradients(parameters: Sequence[Tensor], limit: float) -> float:

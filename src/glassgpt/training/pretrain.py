@@ -18,17 +18,20 @@ from glassgpt.data.batches import Batch, TextBatches
 from glassgpt.data.examples import Example
 from glassgpt.data.rows import Row
 from glassgpt.data.shards import Shards, open_shards, write_shards
-from glassgpt.evaluation.held_out import held_out_loss
+from glassgpt.evaluation.held_out import windows, windows_loss
 from glassgpt.formats.checkpoint import load_checkpoint, save_checkpoint, write_checkpoint
 from glassgpt.model.config import ModelConfig
 from glassgpt.model.gpt import GPT
 from glassgpt.text.bpe import train_bpe, train_characters
 from glassgpt.text.tokenizer import Tokenizer
-from glassgpt.training.loop import Event, Result, Stage, train
+from glassgpt.training.loop import Event, Result, Stage, autocast, train
 from glassgpt.training.machine import measure_machine
 from glassgpt.training.optim import AdamW, Muon, Optimizer
 from glassgpt.training.settings import DataSettings, Recipe, TrainSettings
+from glassgpt.training.workers import Workers
 
+# A pass of so many tokens keeps what lies between two layers in a core's cache.
+PASS_TOKENS = 512
 TRAIN, HELD_OUT, TOKENIZER = "data/train", "data/validation", "data/tokenizer"
 
 
@@ -84,12 +87,22 @@ def pretrain(
     held_out = tokens_of(open_shards(run.folder / HELD_OUT, tokenizer))
     network = make_network(recipe, tokenizer.vocab_size)
     batches = TextBatches(shards, recipe.train.batch, recipe.train.context, recipe.train.seed)
+    parts = windows(held_out, recipe.train.context)
+
+    def evaluate(workers: Workers) -> float:
+        with autocast(network, recipe.train):
+            return sum(workers.map(windows_loss, parts)) / (len(held_out) - 1)
+
     stage = Stage(
         network=network,
         optimizers=make_optimizers(network, recipe.train),
-        batches=lambda step: [batches(step * recipe.train.accumulate + i) for i in range(recipe.train.accumulate)],
-        loss=text_loss(network, recipe.train.compile),
-        evaluate=lambda: held_out_loss(network, held_out, recipe.train.context),
+        batches=lambda step: [
+            part
+            for i in range(recipe.train.accumulate)
+            for part in batches(step * recipe.train.accumulate + i).split(PASS_TOKENS // recipe.train.context)
+        ],
+        loss=text_loss(recipe.train.compile),
+        evaluate=evaluate,
         save=lambda folder: write_checkpoint(folder, network, tokenizer),
         load=lambda folder: _load(network, folder),
         sample=lambda: sample_texts(network, tokenizer, held_out, recipe.train),
@@ -148,22 +161,26 @@ def make_optimizers(network: nn.Module, settings: TrainSettings) -> list[Optimiz
     return made + adamw(rest, settings.lr, "rest")
 
 
-def text_loss(network: GPT, compiled: bool) -> Callable[[Batch], Tensor]:
+def text_loss(compiled: bool) -> Callable[[GPT, Batch], Tensor]:
     """The loss of a batch, summed over its tokens; `compiled` by torch's compiler, which needs a C++ compiler."""
 
-    def loss(ids: Tensor, targets: Tensor, segments: Tensor | None) -> Tensor:
+    def loss(network: GPT, ids: Tensor, targets: Tensor, segments: Tensor | None) -> Tensor:
         logits = network(ids, segments=segments).float()  # [B, T, V]
         return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=-100, reduction="sum")
 
     fast = torch.compile(loss) if compiled else loss
-    device = network.embed.weight.device
 
-    def of_batch(batch: Batch) -> Tensor:
-        segments = None if batch.segments is None else torch.from_numpy(batch.segments).to(device)
-        ids, targets = (torch.from_numpy(np.asarray(x, dtype=np.int64)).to(device) for x in (batch.ids, batch.targets))
-        return fast(ids, targets, segments)
+    def of_batch(network: GPT, batch: Batch) -> Tensor:
+        return fast(network, *tensors_of(batch, network.embed.weight.device))
 
     return of_batch
+
+
+def tensors_of(batch: Batch, device: torch.device) -> tuple[Tensor, Tensor, Tensor | None]:
+    """A batch's ids, targets and segments, [B, T] each."""
+    segments = None if batch.segments is None else torch.from_numpy(batch.segments).to(device)
+    ids, targets = (torch.from_numpy(np.asarray(x, dtype=np.int64)).to(device) for x in (batch.ids, batch.targets))
+    return ids, targets, segments
 
 
 def sample_texts(network: GPT, tokenizer: Tokenizer, held_out: np.ndarray, settings: TrainSettings) -> list[str]:

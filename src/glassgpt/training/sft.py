@@ -26,11 +26,12 @@ from glassgpt.engine.load import load
 from glassgpt.formats.checkpoint import load_checkpoint, write_checkpoint
 from glassgpt.model.gpt import GPT
 from glassgpt.model.lora import adapter_state, add_lora, load_adapter, merge_lora
-from glassgpt.training.loop import Event, Result, Stage, train
+from glassgpt.training.loop import Event, Result, Stage, autocast, train
 from glassgpt.training.machine import measure_machine
-from glassgpt.training.pretrain import HELD_OUT, TRAIN, make_optimizers
+from glassgpt.training.pretrain import HELD_OUT, TRAIN, make_optimizers, tensors_of
 from glassgpt.training.settings import LoraSettings, TrainSettings
 from glassgpt.training.state import load_tensors, save_tensors
+from glassgpt.training.workers import Workers
 
 ANSWERS: dict[str, Any] = {
     "optimizer": "adamw", "batch": 8, "context": 1024, "lr": 1e-3, "schedule": "cosine", "warmup": 0.03, "floor": 0.1,
@@ -132,7 +133,6 @@ def finetune(
     held_out = open_shards(run.folder / HELD_OUT, base.tokenizer)
     batches = ExampleBatches(shards, settings.train.batch, settings.train.seed, order=settings.order)
     passes = settings.train.accumulate
-    loss = answer_loss(network)
 
     def save(folder: Path) -> None:
         if lora:
@@ -149,9 +149,9 @@ def finetune(
     stage = Stage(
         network=network,
         optimizers=make_optimizers(network, settings.train),
-        batches=lambda step: [batches(step * passes + i) for i in range(passes)],
-        loss=loss,
-        evaluate=lambda: examples_loss(loss, held_out, settings.train),
+        batches=lambda step: [part for i in range(passes) for part in batches(step * passes + i).split(1)],
+        loss=answer_loss,
+        evaluate=lambda workers: examples_loss(workers, held_out, settings.train),
         save=save,
         load=restore,
         sample=lambda: sample_answers(base, held_out, settings.train.sample_tokens),
@@ -167,32 +167,26 @@ def finetune(
     return FineTuned(result, model)
 
 
-def answer_loss(network: GPT) -> Callable[[Batch], Tensor]:
+def answer_loss(network: GPT, batch: Batch) -> Tensor:
     """The loss of a batch, summed over its learned tokens. Scores are computed for those alone: most of a vocabulary's
     product would be thrown away."""
-    device = network.embed.weight.device
-
-    def of_batch(batch: Batch) -> Tensor:
-        ids, targets = (torch.from_numpy(np.asarray(x, dtype=np.int64)).to(device) for x in (batch.ids, batch.targets))
-        segments = None if batch.segments is None else torch.from_numpy(batch.segments).to(device)
-        hidden = network.hidden(ids, segments=segments)  # [B, T, C]
-        learned = targets >= 0
-        logits = network.logits(hidden[learned]).float()  # [trained, V]
-        return F.cross_entropy(logits, targets[learned], reduction="sum")
-
-    return of_batch
+    ids, targets, segments = tensors_of(batch, network.embed.weight.device)
+    hidden = network.hidden(ids, segments=segments)  # [B, T, C]
+    learned = targets >= 0
+    logits = network.logits(hidden[learned]).float()  # [trained, V]
+    return F.cross_entropy(logits, targets[learned], reduction="sum")
 
 
-def examples_loss(loss: Callable[[Batch], Tensor], shards: Shards, settings: TrainSettings) -> float:
+def examples_loss(workers: Workers, shards: Shards, settings: TrainSettings) -> float:
     """The mean loss per learned token over every example, each read once."""
-    total, trained = 0.0, 0
-    device = "cpu" if not torch.cuda.is_available() else "cuda"
-    for start in range(0, shards.documents, settings.batch):
-        batch = pack_examples(shards, range(start, min(start + settings.batch, shards.documents)))
-        with torch.autocast(device, torch.bfloat16, enabled=settings.precision == "bfloat16"):
-            total += loss(batch).item()
-        trained += batch.trained
-    return total / max(1, trained)
+    groups = [range(i, min(i + settings.batch, shards.documents)) for i in range(0, shards.documents, settings.batch)]
+    parts = [part for group in groups for part in pack_examples(shards, group).split(1)]
+
+    def measure(network: GPT, batch: Batch) -> float:
+        with torch.inference_mode(), autocast(network, settings):
+            return answer_loss(network, batch).item()
+
+    return sum(workers.map(measure, parts)) / max(1, sum(part.trained for part in parts))
 
 
 def sample_answers(model: LanguageModel, shards: Shards, tokens: int) -> list[str]:
