@@ -15,6 +15,7 @@ from pathlib import Path
 from glassgpt.core.errors import ConfigError, FormatError, GlassError, InputError, NotFoundError, nearest
 from glassgpt.core.words import Sentence
 from glassgpt.data.convert import recognised_columns, rows_of_records, rows_of_table, rows_of_text, tell_encoding
+from glassgpt.data.python_docs import NAME, python_docs
 from glassgpt.data.reading import TextFile
 from glassgpt.data.records import hub_records, json_records, jsonl_records, parquet_records
 from glassgpt.data.report import Job, Problem, SourceReport, TextUnit
@@ -28,8 +29,8 @@ SUFFIXES = {
     **dict.fromkeys((".txt", ".md", ".markdown", ".text"), "text"),
 }
 
-# Data sets that come with the project, by the name a user gives: each is told its report and gives its rows.
-BUILT_IN: dict[str, Callable[[SourceReport], Iterator[Row]]] = {}
+# Data sets that need no file, by the name a user gives: each is told its report and gives its rows.
+BUILT_IN: dict[str, Callable[[SourceReport], Iterator[Row]]] = {NAME: python_docs}
 
 
 def read_rows(
