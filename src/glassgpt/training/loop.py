@@ -131,10 +131,13 @@ def train(
 
 
 def save_checkpoint(stage: Stage, progress: Progress, run: Run) -> Path:
-    """Write the checkpoint of this step and delete those that are neither new nor the best."""
+    """Write the checkpoint of this step and delete those that are neither new nor the best. Raises DivergedError: a
+    weight is no number, which the losses tell only a step later."""
+    if not all(bool(p.isfinite().all()) for p in stage.network.parameters() if p.requires_grad):
+        raise _diverged(math.nan, progress.step)
     state = {name: tensor for optimizer in stage.optimizers for name, tensor in optimizer.state.items()}
     place = save_state(run.folder, progress, state, stage.save)
-    prune(run.folder, progress.best_step)
+    prune(run.folder, progress)
     return place
 
 
@@ -157,12 +160,7 @@ def _step(
     workers.gather()
     norm = clip_gradients(parameters, settings.clip)
     if not math.isfinite(total) or not math.isfinite(norm):
-        raise DivergedError(
-            "the loss became {loss} at step {step}",
-            hint="The checkpoints before are whole; start anew with lower rates (--set train.lr=... and so on).",
-            loss=total if not math.isfinite(total) else norm,
-            step=step + 1,
-        )
+        raise _diverged(total if not math.isfinite(total) else norm, step + 1)
     factor = rate_factor(
         step, settings.steps, schedule=settings.schedule, warmup=round(settings.warmup * settings.steps),
         decay=settings.decay, floor=settings.floor,
@@ -173,6 +171,15 @@ def _step(
     return total, norm, sum(batch.tokens for batch in batches)
 
 
+def _diverged(loss: float, step: int) -> DivergedError:
+    return DivergedError(
+        "the loss became {loss} at step {step}",
+        hint="The checkpoints before are whole; start anew with lower rates (--set train.lr=... and so on).",
+        loss=loss,
+        step=step,
+    )
+
+
 def _evaluate(
     stage: Stage, settings: TrainSettings, progress: Progress, run: Run, watch: Callable[[Event], None],
     workers: Workers,
@@ -181,6 +188,8 @@ def _evaluate(
     workers.training(False)
     began = time.perf_counter()
     progress.last_loss = stage.evaluate(workers)
+    if not math.isfinite(progress.last_loss):
+        raise _diverged(progress.last_loss, progress.step)
     seconds = time.perf_counter() - began
     samples = stage.sample()
     workers.training(True)

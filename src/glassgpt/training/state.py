@@ -117,8 +117,20 @@ def newest_whole(run: Path) -> tuple[Path | None, Progress, list[GlassError]]:
     return None, Progress(), []
 
 
-def prune(run: Path, keep_step: int, keep_newest: int = 2) -> None:
-    """Delete checkpoints except the newest ones and that of `keep_step`, the best."""
-    for place in checkpoints(run)[keep_newest:]:
-        if place.name != f"step-{keep_step:08d}":
+def prune(run: Path, progress: Progress) -> None:
+    """Delete all checkpoints but the two newest and the best (that which `progress` names, and that which the older of
+    the two does, should the newer be damaged later). What lies after `progress` was found damaged and passed over; it
+    goes too, and so does what a kill left half-written."""
+    places = [p for p in checkpoints(run) if int(p.name[5:]) <= progress.step]
+    kept = {p.name for p in places[:2]}
+    kept |= {f"step-{step:08d}" for step in [progress.best_step, *map(_best_step, places[:2])]}
+    for place in (run / CHECKPOINTS).iterdir():
+        if place.name.startswith(".step-") or (_NAME.fullmatch(place.name) and place.name not in kept):
             shutil.rmtree(place, ignore_errors=True)
+
+
+def _best_step(place: Path) -> int:
+    try:
+        return int(json.loads((place / STATE).read_text(encoding="utf-8"))["progress"]["best_step"])
+    except (OSError, ValueError, TypeError, KeyError):
+        return 0
