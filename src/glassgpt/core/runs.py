@@ -17,6 +17,7 @@ from glassgpt.core.errors import ConfigError, FormatError, NotFoundError
 from glassgpt.core.files import refusing_disk, write_whole
 
 ABOUT, METRICS, CHECKPOINTS, MODEL = "run.json", "metrics.jsonl", "checkpoints", "model"
+TRAIN, HELD_OUT, TOKENIZER = "data/train", "data/validation", "data/tokenizer"
 
 
 class Run:
@@ -92,6 +93,17 @@ def next_folder(parent: Path, name: str) -> Path:
     while (parent / f"{name}-{number}").exists():
         number += 1
     return parent / f"{name}-{number}"
+
+
+def check_prepared(run: Run) -> str:
+    """Under which name run.json keeps the settings of the training: "recipe" or "settings". Raises ConfigError when the
+    run was broken off before there was anything to train."""
+    for name in ("recipe", "settings"):
+        if name in run.about and "threads" in run.about:
+            return name
+    raise ConfigError(
+        "the run {folder} ended before its data was ready", hint="Start it anew.", folder=run.folder
+    )  # fmt: skip
 
 
 def is_run(folder: Path) -> bool:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from glassgpt.core.errors import FormatError, GlassError, NotFoundError
-from glassgpt.core.runs import MODEL, is_run
+from glassgpt.core.errors import FormatError, GlassError
 from glassgpt.core.threads import thread_budget
 from glassgpt.engine.language_model import LanguageModel
 from glassgpt.formats.catalog import CATALOG
 from glassgpt.formats.checkpoint import SETTINGS_FILE, load_checkpoint
-from glassgpt.formats.fetch import locate
 from glassgpt.formats.gguf import read_gguf
 from glassgpt.formats.gguf_model import gguf_network
 from glassgpt.formats.huggingface import chat_template, huggingface_network
+from glassgpt.formats.place import find_model
 from glassgpt.model.device import choose_device, choose_precision
 from glassgpt.text.template import Template, get_template, recognise
 from glassgpt.text.tokenizer import Tokenizer
@@ -44,9 +43,7 @@ def load(
     """
     dtype, place = choose_precision(precision), choose_device(device)
     wanted = get_template(template) if template else None
-    path = _model_of_run(locate(str(name), pull_missing=pull_missing))
-    if path.is_dir() and not (path / SETTINGS_FILE).is_file() and not (path / "config.json").is_file():
-        path = _only_gguf(path)
+    path = find_model(str(name), pull_missing=pull_missing)
     jinja, saved = None, CATALOG[str(name)].template if str(name) in CATALOG else None
     if path.is_file():
         with read_gguf(path) as file:
@@ -72,17 +69,6 @@ def load(
     return model
 
 
-def _model_of_run(path: Path) -> Path:
-    """Of a run's folder the model that it left; any other path as it is."""
-    if not is_run(path):
-        return path
-    if not (path / MODEL).is_dir():
-        raise NotFoundError(
-            "the run {folder} has no finished model yet", hint="Let it end, or go on with it: --resume.", folder=path
-        )
-    return path / MODEL
-
-
 def _choose_template(
     wanted: Template | None, saved: str | None, jinja: str | None, tokenizer: Tokenizer, name: str
 ) -> tuple[Template | None, GlassError | None]:
@@ -95,15 +81,3 @@ def _choose_template(
         return recognise(jinja, tokenizer, name=name), None
     except GlassError as error:
         return None, error
-
-
-def _only_gguf(folder: Path) -> Path:
-    files = sorted(folder.glob("*.gguf"))
-    if len(files) != 1:
-        raise FormatError(
-            "{folder} is not a model folder: it has no model.json, no config.json and {count} .gguf files",
-            hint="Give a folder that holds one model, or a .gguf file itself.",
-            folder=folder,
-            count=len(files),
-        )
-    return files[0]

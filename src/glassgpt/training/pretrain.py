@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from glassgpt.core.config import settings_from
 from glassgpt.core.errors import InputError
-from glassgpt.core.runs import MODEL, Run
+from glassgpt.core.runs import HELD_OUT, MODEL, TOKENIZER, TRAIN, Run
 from glassgpt.data.batches import Batch, TextBatches
 from glassgpt.data.examples import Example
 from glassgpt.data.rows import Row
@@ -32,7 +32,6 @@ from glassgpt.training.workers import Workers
 
 # A pass of so many tokens keeps what lies between two layers in a core's cache.
 PASS_TOKENS = 512
-TRAIN, HELD_OUT, TOKENIZER = "data/train", "data/validation", "data/tokenizer"
 
 
 @dataclass(frozen=True)
