@@ -135,12 +135,11 @@ def _of_file(args: argparse.Namespace) -> tuple[Callable[[Any], Report], Tokeniz
 
 def _of_run(args: argparse.Namespace) -> tuple[Callable[[Any], Report], Tokenizer]:
     """What examines the shards of a run, with its own tokenizer and template."""
-    from glassgpt.core.runs import Run
+    from glassgpt.core.runs import HELD_OUT, TOKENIZER, TRAIN, Run
     from glassgpt.data.doctor import check, documents, known_questions
     from glassgpt.data.shards import open_shards
     from glassgpt.engine.load import load
     from glassgpt.text.tokenizer import Tokenizer
-    from glassgpt.training.pretrain import HELD_OUT, TOKENIZER, TRAIN
 
     given = ("model", "template", "context", "validation", "columns", "encoding")
     for name in (name for name in given if getattr(args, name) is not None):

@@ -140,10 +140,13 @@ class Report:
     def refuse(self) -> None:
         """Raises InputError when an example must not be trained on."""
         if self.faulty:
+            first = next(iter(self.first.values()))[0]
             raise InputError(
-                "{count} of {rows} examples are unfit to train on: {kinds}",
-                hint="Look at them with `glassgpt doctor FILE`, which colours their tokens, and repair or drop them.",
+                "{count} of {rows} examples are unfit to train on, the first of them {source}, {row}: {kinds}",
+                hint="Their tokens stand coloured on the page of `glassgpt doctor FILE`; repair or drop these rows.",
                 count=self.faulty,
+                source=first.example.source,
+                row=first.example.number,
                 rows=sum(side.rows - side.refused for side in self.sides.values()),
                 kinds=_Listed(
                     [Sentence("{what} ({count} of them)", what=FAULTS[k], count=n) for k, n in self.faults.items()]

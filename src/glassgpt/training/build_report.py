@@ -36,6 +36,9 @@ def write_report(run: Run, story: Story, settings: FineTuneSettings, language: s
         (words("too long or not to be expressed"), len(story.refused)),
         (words("held-out rows that also stand in training"), story.leaks),
     ]
+    read = run.about["doctor"]["sides"]["train"]
+    examined = words("The doctor found nothing broken: of {tokens:,} tokens to train on {trained:,} are learned.",
+                     tokens=read["trained"] + read["context"], trained=read["trained"])  # fmt: skip
     before, after = story.answers_before, story.answers_after
     measured: list[tuple[object, ...]] = [
         (words("loss on held-out rows (nats per token)"), f"{story.loss_before:.3f}", f"{story.loss_after:.3f}"),
@@ -53,6 +56,7 @@ def write_report(run: Run, story: Story, settings: FineTuneSettings, language: s
         element("h2", words("The rows")),
         table([words("what"), words("rows")], rows),
         element("p", words("Every dropped row stands with its reason in {path}.", path="cleaning/rejects.csv")),
+        element("p", examined),
         element("h2", words("Before and after")),
         table(["", words("before"), words("after")], measured),
         element("h2", words("The training")),

@@ -18,6 +18,7 @@ from glassgpt.core.errors import InputError
 from glassgpt.core.runs import CHECKPOINTS, MODEL, Run
 from glassgpt.core.words import Sentence
 from glassgpt.data.batches import Batch, ExampleBatches, pack_examples
+from glassgpt.data.doctor import check
 from glassgpt.data.examples import Example, Refused, make_example
 from glassgpt.data.rows import Row
 from glassgpt.data.shards import Shards, open_shards, write_shards
@@ -70,7 +71,7 @@ def prepare_finetune(
     these and the rows that make no example.
 
     Raises:
-        InputError: no example is left on one of the sides.
+        InputError: no example is left on one of the sides, or one must not be trained on (see `data.doctor`).
         ConfigError: the model is unknown.
     """
     base = load(settings.base, template=settings.template or None)
@@ -89,14 +90,18 @@ def prepare_finetune(
         if not any(example.trained for example in made):
             raise InputError(
                 "no example is left to {purpose}",
-                hint="Look at the rows with `glassgpt doctor`, or give a longer --context.",
+                hint="Look at the rows with `glassgpt doctor`, or give a longer context (--set train.context=...).",
                 purpose=Sentence("train on") if not sides else Sentence("hold out"),
             )
         sides.append(made)
+    named = dict(zip(("train", "validation"), sides, strict=True))
+    checked = check(named, base.tokenizer, base.chat_template, context=context)
+    checked.refuse()
     for place, examples in zip((TRAIN, HELD_OUT), sides, strict=True):
         write_shards(examples, run.folder / place, base.tokenizer)
     settings = replace(settings, train=_resolved(settings, len(sides[0])), base=_lasting_name(settings.base))
-    run.update(kind="finetune", status="ready", settings=asdict(settings), threads=torch.get_num_threads())
+    run.update(kind="finetune", status="ready", settings=asdict(settings), threads=torch.get_num_threads(),
+               doctor=checked.summary())  # fmt: skip
     return settings, refused
 
 
