@@ -27,7 +27,22 @@ from glassgpt.training.settings import DataSettings, LoraSettings, Recipe, Train
 from glassgpt.training.sft import ANSWERS, FineTuneSettings, prepare_finetune
 from glassgpt.training.state import save_tensors
 
-WORDS = "the sea was calm and a small boat went out to look for fish 海 很 平静 小船 出去 找 鱼".split()
+WORDS = [
+    "the",
+    "sea",
+    "was",
+    "calm",
+    "and",
+    "a",
+    "small",
+    "boat",
+    "went",
+    "out",
+    "to",
+    "look",
+    "for",
+    *"海很平静小船找鱼",
+]
 
 
 @pytest.fixture(autouse=True)

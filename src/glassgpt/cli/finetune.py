@@ -13,11 +13,20 @@ from glassgpt.cli.training import (
     add_training_options,
     changes_given,
     columns_given,
+    fresh_run,
+    run_to_resume,
     tell_end,
     use_threads,
 )
 from glassgpt.core.errors import ConfigError
 from glassgpt.core.words import say
+
+# What says how to train, by the attribute of the option and as a user writes it: settled when a run begins.
+GIVEN = {
+    "data": "FILE", "base": "--from", "template": "--template", "full": "--full", "rank": "--rank",
+    "epochs": "--epochs", "batch": "--batch", "lr": "--lr", "validation": "--validation", "columns": "--columns",
+    "encoding": "--encoding",
+}  # fmt: skip
 
 
 def add_parser(verbs: Any, common: argparse.ArgumentParser, language: str) -> None:
@@ -54,11 +63,10 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError("a file to learn from is needed", hint="Write `glassgpt finetune FILE`, or --resume RUN.")
     use_threads(args)
     from glassgpt.cli.watch import Watch
-    from glassgpt.core.runs import Run
     from glassgpt.training.record import plot_losses
     from glassgpt.training.sft import finetune
 
-    training = Run.open(Path(args.resume)) if args.resume else _prepare(args)
+    training = run_to_resume(args, "settings", GIVEN) if args.resume else _prepare(args)
     note(say("the run is in {folder}", args.language, folder=training.folder))
     with Watch(training, args.language) as watch:
         done = finetune(training, resume=bool(args.resume), until=args.until_val_loss, watch=watch)
@@ -68,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _prepare(args: argparse.Namespace) -> Any:
     from glassgpt.core.config import override, settings_from
-    from glassgpt.core.runs import Run, next_folder
+    from glassgpt.core.runs import next_folder
     from glassgpt.data.sources import read_rows
     from glassgpt.data.split import split
     from glassgpt.training.sft import ANSWERS, FineTuneSettings, prepare_finetune
@@ -86,8 +94,8 @@ def _prepare(args: argparse.Namespace) -> Any:
         rows, held_out = split(rows, seed=settings.train.seed)
     folder = Path(args.out) if args.out else next_folder(RUNS, Path(args.data).stem)
     about = {"data": args.data, "rows": len(rows), "held_out": len(held_out)}
-    training = Run.create(folder, about)
-    _, refused = prepare_finetune(training, rows, held_out, settings)
+    with fresh_run(folder, about) as training:
+        _, refused = prepare_finetune(training, rows, held_out, settings)
     for row in refused[:5]:
         note(say("left out: {source}, row {row}: {reason}", args.language, source=row.source, row=row.number,
                  reason=row.reason))  # fmt: skip

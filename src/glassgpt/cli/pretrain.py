@@ -7,7 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from glassgpt.cli.options import note
-from glassgpt.cli.training import RUNS, add_training_options, changes_given, tell_end, use_threads
+from glassgpt.cli.training import (
+    RUNS,
+    add_training_options,
+    changes_given,
+    fresh_run,
+    run_to_resume,
+    tell_end,
+    use_threads,
+)
 from glassgpt.core.errors import ConfigError
 from glassgpt.core.words import say
 
@@ -38,18 +46,18 @@ def run(args: argparse.Namespace) -> int:
     use_threads(args)
     from glassgpt.cli.watch import Watch
     from glassgpt.core.config import override
-    from glassgpt.core.runs import Run, next_folder
+    from glassgpt.core.runs import next_folder
     from glassgpt.training.pretrain import prepare, pretrain
     from glassgpt.training.settings import read_recipe
 
     if args.resume:
-        training = Run.open(Path(args.resume))
+        training = run_to_resume(args, "recipe", {"recipe": "RECIPE", "data": "--data"})
     else:
         path = Path(args.recipe)
         recipe = read_recipe(path, override(changes_given(args), {"train": {"seed": args.seed}}))
         folder = Path(args.out) if args.out else next_folder(RUNS, path.stem)
-        training = Run.create(folder, {"data": args.data})
-        prepare(training, text_rows(args.data), recipe)
+        with fresh_run(folder, {"data": args.data}) as training:
+            prepare(training, text_rows(args.data), recipe)
     note(say("the run is in {folder}", args.language, folder=training.folder))
     with Watch(training, args.language) as watch:
         done = pretrain(training, resume=bool(args.resume), until=args.until_val_loss, watch=watch)

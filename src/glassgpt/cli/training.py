@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -84,6 +87,49 @@ def changes_given(args: argparse.Namespace) -> dict[str, Any]:
     return tables
 
 
+@contextmanager
+def fresh_run(folder: Path, about: dict[str, Any]) -> Iterator[Run]:
+    """A new run to prepare; when that fails, what was begun is taken away again."""
+    from glassgpt.core.runs import Run
+
+    existed = folder.exists()
+    run = Run.create(folder, about)
+    try:
+        yield run
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        if existed:
+            folder.mkdir()
+        raise
+
+
+def run_to_resume(args: argparse.Namespace, settings: str, options: dict[str, str]) -> Run:
+    """The run named with --resume. `settings` is where a run of this verb keeps its settings; of `options`, by the name
+    of their attribute, those that were given beside --resume are told to be without effect.
+
+    Raises:
+        ConfigError: it was made by another verb, or broken off before its data was ready.
+    """
+    from glassgpt.core.runs import Run, check_prepared
+
+    run = Run.open(Path(args.resume))
+    if check_prepared(run) != settings:
+        raise ConfigError(
+            "{folder} is a run of another kind", hint="Go on with it by `glassgpt {verb} --resume {folder}`.",
+            folder=run.folder, verb=verb_of(run),
+        )  # fmt: skip
+    common = {"out": "--out", "seed": "--seed", "changes": "--set", "threads": "--threads"}
+    if unused := [shown for name, shown in (options | common).items() if getattr(args, name) not in (None, False, [])]:
+        note(say("a run that goes on keeps the settings that it began with; without effect: {options}", args.language,
+                 options=", ".join(unused)))  # fmt: skip
+    return run
+
+
+def verb_of(run: Run) -> str:
+    """The verb that goes on with a run."""
+    return "pretrain" if "recipe" in run.about else "finetune"
+
+
 def use_threads(args: argparse.Namespace) -> None:
     """Give torch the threads that were asked for."""
     import torch
@@ -97,7 +143,8 @@ def tell_end(run: Run, result: Result, args: argparse.Namespace, extra: dict[str
     """Say how a training ended (stderr), print its JSON line last (stdout); gives the exit code."""
     language, progress = args.language, result.progress
     if result.signal:
-        note(say("stopped after step {step}; go on with --resume {run}", language, step=progress.step, run=run.folder))
+        note(say("stopped after step {step}; go on with: glassgpt {verb} --resume {run}", language, step=progress.step,
+                 verb=verb_of(run), run=run.folder))  # fmt: skip
     elif not result.reached:
         note(say("the held-out loss of {wanted} was not reached: the best was {best:.4f}", language,
                  wanted=args.until_val_loss, best=progress.best_loss))  # fmt: skip

@@ -10,7 +10,7 @@ from __future__ import annotations
 from difflib import get_close_matches
 from typing import Any
 
-from glassgpt.core.words import say
+from glassgpt.core.words import Sentence, say
 
 
 class GlassError(Exception):
@@ -30,6 +30,10 @@ class GlassError(Exception):
     def message(self, language: str = "en") -> str:
         """The message in `language` ("en" or "zh"), on one line."""
         return _one_line(say(self._message, language, **self.facts))
+
+    def sentence(self) -> Sentence:
+        """The message as a part of another one, which puts it into its own language."""
+        return Sentence(self._message, **self.facts)
 
     def hint(self, language: str = "en") -> str:
         """What to do next, in `language`; empty where there is nothing to add."""

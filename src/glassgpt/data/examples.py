@@ -73,7 +73,7 @@ def make_example(
         try:
             encoded = template.encode(tokenizer, messages)
         except GlassError as error:
-            return Refused(row.source, row.number, Sentence("{reason}", reason=str(error)))
+            return Refused(row.source, row.number, error.sentence())
         whole = whole or len(encoded.ids)
         if len(encoded.ids) <= context:
             return Example(encoded.ids, encoded.loss_mask, row.source, row.number, whole - len(encoded.ids))
@@ -88,7 +88,7 @@ def _text_example(row: Row, tokenizer: Tokenizer, context: int, too_long: str) -
     try:
         ids = tokenizer.encode(row.texts[0])
     except GlassError as error:
-        return Refused(row.source, row.number, Sentence("{reason}", reason=str(error)))
+        return Refused(row.source, row.number, error.sentence())
     begin = tokenizer.add_bos and tokenizer.bos_id is not None
     ids = ids if tokenizer.eos_id is None else [*ids, tokenizer.eos_id]
     mask = [not begin, *([True] * (len(ids) - 1))]

@@ -22,6 +22,7 @@ import numpy as np
 
 from glassgpt.core.errors import FormatError, InputError
 from glassgpt.core.files import new_folder, sha256
+from glassgpt.core.words import Sentence
 from glassgpt.text.tokenizer import Tokenizer
 
 MANIFEST = "manifest.json"
@@ -204,7 +205,7 @@ class Shards:
         """Hash every file; raises FormatError naming the first that is not the one that was written."""
         for name, wanted in self.manifest.files.items():
             if sha256(self.folder / name) != wanted:
-                raise self._damaged(name, "sha256")
+                raise self._damaged(name, Sentence("its content is not what was written"))
 
     def _slice(self, parts: list[np.ndarray], start: int, stop: int) -> np.ndarray:
         size = self.manifest.shard_tokens
@@ -221,7 +222,7 @@ class Shards:
             raise self._damaged(name, f"{array.dtype}{list(array.shape)}")
         return array
 
-    def _damaged(self, name: str, reason: str) -> FormatError:
+    def _damaged(self, name: str, reason: str | Sentence) -> FormatError:
         return FormatError(
             "{path} is damaged ({reason})", hint="Make the shards anew.", path=self.folder / name, reason=reason
         )

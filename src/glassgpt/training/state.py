@@ -25,6 +25,7 @@ from torch import Tensor
 from glassgpt.core.errors import FormatError, GlassError
 from glassgpt.core.files import new_folder, sha256
 from glassgpt.core.runs import CHECKPOINTS
+from glassgpt.core.words import Sentence
 
 STATE, TENSORS = "trainer.json", "trainer.safetensors"
 _NAME = re.compile(r"step-(\d{8,})")
@@ -85,14 +86,13 @@ def checkpoints(run: Path) -> list[Path]:
 
 def check_state(place: Path) -> Progress:
     """How far a checkpoint is; raises FormatError unless every file in it is the one that was written."""
+    reason: Sentence | str = Sentence("its content is not what was written")
     try:
         state = json.loads((place / STATE).read_text(encoding="utf-8"))
         progress, hashes = Progress(**state["progress"]), dict(state["files"])
         wrong = [name for name, hash_ in hashes.items() if sha256(place / name) != hash_]
     except (OSError, ValueError, TypeError, KeyError) as error:
         wrong, reason = [STATE], str(error)
-    else:
-        reason = "sha256"
     if wrong:
         raise FormatError("{path} is damaged ({reason})", hint="An older checkpoint of the run may be whole.",
                           path=place / wrong[0], reason=reason)  # fmt: skip

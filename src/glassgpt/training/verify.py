@@ -19,13 +19,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from glassgpt.core.errors import ConfigError, FormatError, GlassError
 from glassgpt.core.files import refusing_disk
-from glassgpt.core.runs import ABOUT, MODEL, Run
+from glassgpt.core.runs import ABOUT, MODEL, Run, check_prepared
 from glassgpt.core.words import Sentence
 from glassgpt.data.shards import open_shards
 from glassgpt.training.loop import Event
@@ -97,14 +96,14 @@ def verify_resume(
     """
     began, chance = time.monotonic(), chance or random.Random()
     run = Run.open(folder)
-    table = settings_table(run)
-    steps = min(STEPS, max(2, int(run.about[table[0]]["train"]["steps"]))) if steps is None else steps
+    table = check_prepared(run)
+    steps = min(STEPS, max(2, int(run.about[table]["train"]["steps"]))) if steps is None else steps
     for name, value, least, most in (("steps", steps, 2, MOST_STEPS), ("kills", kills, 1, MOST_KILLS)):
         if not least <= value <= most:
             raise ConfigError("{name} is {value}; expected a whole number from {least} to {most}", name=name,
                               value=value, least=least, most=most)  # fmt: skip
-    for place in (TRAIN, HELD_OUT):
-        open_shards(folder / place).verify()
+    for part in (TRAIN, HELD_OUT):
+        open_shards(folder / part).verify()
     gap = chance.randint(1, min(5, max(1, steps // (kills + 1))))
     with _beside(folder) as place:
         whole, broken = (_copy(run, place / name, table, steps, gap) for name in ("unbroken", "killed"))
@@ -122,18 +121,6 @@ def verify_resume(
         return _compare(whole, broken, str(run.about["kind"]), steps, gap, tuple(killed), began)
 
 
-def settings_table(run: Run) -> tuple[str, Callable[..., Any]]:
-    """Where in run.json a run keeps the settings of its training, and the stage that trains it; raises ConfigError."""
-    for name, stage in (("recipe", pretrain), ("settings", finetune)):
-        if name in run.about and "threads" in run.about:
-            return name, stage
-    raise ConfigError(
-        "the run {folder} has nothing to train from: it ended before its data was ready",
-        hint="Start it anew.",
-        folder=run.folder,
-    )
-
-
 def train_copy(folder: str) -> int:
     """What a process of the proof does: go on with a copy, and print the number of every step that is done."""
 
@@ -143,7 +130,8 @@ def train_copy(folder: str) -> int:
 
     try:
         run = Run.open(Path(folder))
-        settings_table(run)[1](run, resume=True, watch=report)
+        stage = pretrain if check_prepared(run) == "recipe" else finetune
+        stage(run, resume=True, watch=report)
     except GlassError as error:
         print(error.line(), file=sys.stderr)
         return 1
@@ -161,10 +149,10 @@ def _beside(folder: Path) -> Iterator[Path]:
         shutil.rmtree(place, ignore_errors=True)
 
 
-def _copy(run: Run, place: Path, table: tuple[str, Any], steps: int, gap: int) -> Path:
+def _copy(run: Run, place: Path, table: str, steps: int, gap: int) -> Path:
     """A run like another that has not begun yet: the same data, as links where the disk knows them."""
     about = json.loads(json.dumps(run.about))
-    train = about[table[0]]["train"]
+    train = about[table]["train"]
     train |= {
         "steps": steps, "checkpoint_every": gap, "evaluate_every": -(-steps // 2), "patience": 0,
         "sample_tokens": min(8, train["sample_tokens"]),
