@@ -54,6 +54,7 @@ def test_an_identity_number_needs_a_real_date_and_the_right_check_digit():
         ("call me at (415) 555-2671.", "call me at [PHONE]."),
         ("phone number: 415-555-2671", "phone number: [PHONE]"),
         ("+44 20 7183 8750", "[PHONE]"),
+        ("My number is 020 7946 0018.", "My number is [PHONE]."),
         ("+1-415-555-2671", "[PHONE]"),
         ("热线400-810-8888", "热线[PHONE]"),
         ("写信给zhang.san+a@mail.example.com.cn吧", "写信给[EMAIL]吧"),

@@ -19,7 +19,7 @@ _OTHER_NUMBER = re.compile(
     r"[a-z ]{0,8}号?码?\s*(?:is|为|是)?\s*[:：#]?\s*$",
     re.I,
 )
-_PHONE_NUMBER = re.compile(r"(?:phone|mobile|cell|tel|fax|contact|call)[a-z ]{0,8}number", re.I)
+_PHONE_NUMBER = re.compile(r"(?:phone|mobile|cell|tel|fax|contact|call)[a-z ]{0,8}number|\b(?:my|our) number", re.I)
 
 
 def luhn(digits: str) -> bool:
