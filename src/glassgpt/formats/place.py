@@ -40,7 +40,7 @@ def read_tokenizer(name: str, *, pull_missing: bool = True) -> Tokenizer:
     path = locate(name, pull_missing=pull_missing)
     if is_run(path):  # pre-training makes its tokenizer first, long before there is a model
         path = path / TOKENIZER if (path / TOKENIZER).is_dir() else _model_of_run(path)
-    if path.is_file() and path.suffix == ".json" or (path / "tokenizer.json").is_file():
+    if (path.is_file() and path.suffix == ".json") or (path / "tokenizer.json").is_file():
         return Tokenizer.from_file(path)
     if path.is_dir() and not any(path.glob("*.gguf")):
         raise NotFoundError(
