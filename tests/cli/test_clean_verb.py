@@ -40,6 +40,13 @@ def test_json_tells_the_counts(table, tmp_path, capsys):
     assert [line["response"] for line in lines(out)] == ["我很好", "[PHONE]"]
 
 
+def test_the_chinese_comma_parts_columns_and_the_encoding_can_be_given(tmp_path):
+    (tmp_path / "表.csv").write_bytes("問,答\nだれですか,店員です\n".encode("shift-jis"))
+    command = ["clean", str(tmp_path / "表.csv"), "--out", str(tmp_path / "out"), "--columns", "prompt=問，response=答"]
+    assert main([*command, "--encoding", "shift-jis"]) == 0
+    assert [(line["prompt"], line["response"]) for line in lines(tmp_path / "out")] == [("だれですか", "店員です")]
+
+
 def test_filters_are_chosen_by_name(table, tmp_path):
     base = ["clean", str(table), "--columns", "prompt=问题,response=答案", "--out"]
     assert main([*base, str(tmp_path / "a"), "--skip", "html", "--skip", "missing"]) == 0
@@ -65,6 +72,8 @@ def test_the_table_is_told_in_the_users_language(table, tmp_path, capsys):
         (["--columns", "prompt"], "--columns"),
         (["--min-chars", "9", "--max-chars", "3"], "min_chars"),
         (["--processes", "0"], "processes"),
+        (["--columns", ""], "--columns"),
+        (["--encoding", "utf-99"], "utf-99"),
     ],
 )
 def test_a_mistake_is_one_line_and_leaves_nothing(table, tmp_path, capsys, more, told):

@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from glassgpt.cli.options import DEFAULT_MODEL, note
-from glassgpt.cli.training import RUNS, add_data_options, changes_given, columns_given, tell_end, use_threads
+from glassgpt.cli.options import DEFAULT_MODEL, add_data_options, columns_given, note
+from glassgpt.cli.training import RUNS, changes_given, tell_end, use_threads
 from glassgpt.core.errors import ConfigError
 from glassgpt.core.words import say
 

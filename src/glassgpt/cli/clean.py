@@ -9,8 +9,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from glassgpt.cli.options import note, print_json
-from glassgpt.core.errors import ConfigError
+from glassgpt.cli.options import add_data_options, columns_given, note, print_json
 from glassgpt.core.words import say
 
 TEXT_UNITS = ("paragraph", "file", "line")
@@ -23,9 +22,7 @@ def add_parser(verbs: Any, common: argparse.ArgumentParser, language: str) -> No
         "input", metavar="IN", help=say("a file or a folder: CSV, JSONL, JSON, Parquet, text", language)
     )
     parser.add_argument("--out", required=True, metavar="DIR", help=say("the new folder for the result", language))
-    parser.add_argument(
-        "--columns", metavar="C", help=say("which column is what, as in `prompt=Question,response=Answer`", language)
-    )
+    add_data_options(parser, language)
     parser.add_argument(
         "--text-unit",
         choices=TEXT_UNITS,
@@ -85,7 +82,7 @@ def add_parser(verbs: Any, common: argparse.ArgumentParser, language: str) -> No
 
 def run(args: argparse.Namespace) -> int:
     """Read, clean and tell."""
-    columns = parse_columns(args.columns)
+    columns = columns_given(args)
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
@@ -119,6 +116,7 @@ def run(args: argparse.Namespace) -> int:
             read_rows(
                 args.input,
                 columns=columns,
+                encoding=args.encoding,
                 text_unit=args.text_unit,
                 report=files,
                 problems=problems.append,
@@ -142,15 +140,3 @@ def run(args: argparse.Namespace) -> int:
         print(line)
     print(say("Written: {path}", args.language, path=", ".join(sorted(str(p) for p in Path(args.out).iterdir()))))
     return 0
-
-
-def parse_columns(given: str | None) -> dict[str, str] | None:
-    """ "prompt=问题,response=答案" as a dict."""
-    if given is None:
-        return None
-    pairs = [part.partition("=") for part in given.replace("，", ",").split(",")]
-    if any(not (role.strip() and column.strip()) for role, _, column in pairs):
-        raise ConfigError(
-            "--columns is {given}", hint="Write it as in `prompt=Question,response=Answer`.", given=repr(given)
-        )
-    return {role.strip(): column.strip() for role, _, column in pairs}

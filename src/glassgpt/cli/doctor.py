@@ -9,8 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from glassgpt.cli.options import DEFAULT_MODEL, note, print_json
-from glassgpt.cli.training import RUNS, add_data_options, columns_given
+from glassgpt.cli.options import DEFAULT_MODEL, add_data_options, columns_given, note, print_json
+from glassgpt.cli.training import RUNS
 from glassgpt.core.errors import ConfigError
 from glassgpt.core.words import say
 

@@ -6,13 +6,11 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from glassgpt.cli.options import DEFAULT_MODEL, note
+from glassgpt.cli.options import DEFAULT_MODEL, add_data_options, columns_given, note
 from glassgpt.cli.training import (
     RUNS,
-    add_data_options,
     add_training_options,
     changes_given,
-    columns_given,
     fresh_run,
     run_to_resume,
     tell_end,

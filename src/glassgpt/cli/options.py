@@ -1,4 +1,4 @@
-"""What several verbs share: the options for a model and for sampling, and loading with a word about it."""
+"""What several verbs share: the options for a model, for sampling and for data, and loading a model."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
+from glassgpt.core.errors import ConfigError
 from glassgpt.core.words import say
 
 if TYPE_CHECKING:
@@ -71,6 +72,32 @@ def add_sampling_options(parser: argparse.ArgumentParser, language: str, default
 def sampling_given(args: argparse.Namespace) -> dict[str, Any]:
     """The sampling settings that the user gave."""
     return {name: getattr(args, name) for name in SAMPLING if getattr(args, name) is not None}
+
+
+def add_data_options(parser: argparse.ArgumentParser, language: str) -> None:
+    """--columns and --encoding, for whatever reads a file."""
+    parser.add_argument(
+        "--columns", metavar="ROLE=COLUMN,...",
+        help=say("which column is what, such as prompt=Frage,response=Antwort (found by name unless given)", language),
+    )  # fmt: skip
+    parser.add_argument(
+        "--encoding", metavar="E", help=say("the encoding of text files (found unless given)", language)
+    )
+
+
+def columns_given(args: argparse.Namespace) -> dict[str, str] | None:
+    """The columns named with --columns; raises ConfigError."""
+    if args.columns is None:
+        return None
+    pairs = [part.partition("=") for part in args.columns.replace("，", ",").split(",")]
+    for role, equals, column in pairs:
+        if not equals or not role.strip() or not column.strip():
+            raise ConfigError(
+                "--columns {given} is not of the form ROLE=COLUMN,ROLE=COLUMN",
+                hint="Write it as --columns prompt=...,response=... with the names of your columns.",
+                given=args.columns,
+            )
+    return {role.strip(): column.strip() for role, _, column in pairs}
 
 
 def load_model(args: argparse.Namespace) -> tuple[LanguageModel, float]:

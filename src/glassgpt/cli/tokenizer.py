@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from glassgpt.cli.options import note, print_json
-from glassgpt.cli.training import add_data_options, columns_given
+from glassgpt.cli.options import add_data_options, columns_given, note, print_json
 from glassgpt.core.errors import ConfigError, FormatError, InputError, NotFoundError
 from glassgpt.core.words import say
 

@@ -40,32 +40,6 @@ def add_training_options(parser: argparse.ArgumentParser, language: str) -> None
     parser.add_argument("--json", action="store_true", help=say("print the result as JSON", language))
 
 
-def add_data_options(parser: argparse.ArgumentParser, language: str) -> None:
-    """--columns and --encoding, for whatever reads a file."""
-    parser.add_argument(
-        "--columns", metavar="ROLE=COLUMN,...",
-        help=say("which column is what, such as prompt=Frage,response=Antwort (found by name unless given)", language),
-    )  # fmt: skip
-    parser.add_argument(
-        "--encoding", metavar="E", help=say("the encoding of text files (found unless given)", language)
-    )
-
-
-def columns_given(args: argparse.Namespace) -> dict[str, str] | None:
-    """The columns named with --columns; raises ConfigError."""
-    if not args.columns:
-        return None
-    pairs = [part.partition("=") for part in args.columns.split(",")]
-    for role, equals, column in pairs:
-        if not equals or not role.strip() or not column.strip():
-            raise ConfigError(
-                "--columns {given} is not of the form ROLE=COLUMN,ROLE=COLUMN",
-                hint="Write it as --columns prompt=...,response=... with the names of your columns.",
-                given=args.columns,
-            )
-    return {role.strip(): column.strip() for role, _, column in pairs}
-
-
 def changes_given(args: argparse.Namespace) -> dict[str, Any]:
     """The settings given with --set, as nested tables; a value is read as TOML, and as plain text where it is none."""
     tables: dict[str, Any] = {}
