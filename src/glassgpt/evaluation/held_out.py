@@ -1,4 +1,4 @@
-"""The loss on tokens that were held out of a training."""
+"""The loss on tokens: of a text in windows, and of the answers in examples. Training learns by the latter."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
+from glassgpt.data.batches import Batch
 from glassgpt.model.gpt import GPT
 
 TOKENS_AT_A_TIME = 2048
@@ -36,3 +38,20 @@ def windows_loss(network: GPT, part: np.ndarray) -> float:
 def held_out_loss(network: GPT, ids: Sequence[int] | np.ndarray, context: int) -> float:
     """The mean loss, in nats, of every token of `ids` but the first, read in windows that do not overlap."""
     return sum(windows_loss(network, part) for part in windows(ids, context)) / (len(ids) - 1)
+
+
+def answer_loss(network: GPT, batch: Batch) -> Tensor:
+    """The loss of a batch, summed over its learned tokens. Scores are computed for those alone: most of a vocabulary's
+    product would be thrown away."""
+    ids, targets, segments = tensors_of(batch, network.embed.weight.device)
+    hidden = network.hidden(ids, segments=segments)  # [B, T, C]
+    learned = targets >= 0
+    logits = network.logits(hidden[learned]).float()  # [trained, V]
+    return F.cross_entropy(logits, targets[learned], reduction="sum")
+
+
+def tensors_of(batch: Batch, device: torch.device) -> tuple[Tensor, Tensor, Tensor | None]:
+    """A batch's ids, targets and segments, [B, T] each."""
+    segments = None if batch.segments is None else torch.from_numpy(batch.segments).to(device)
+    ids, targets = (torch.from_numpy(np.asarray(x, dtype=np.int64)).to(device) for x in (batch.ids, batch.targets))
+    return ids, targets, segments

@@ -18,7 +18,7 @@ from glassgpt.data.batches import Batch, TextBatches
 from glassgpt.data.examples import Example
 from glassgpt.data.rows import Row
 from glassgpt.data.shards import Shards, open_shards, write_shards
-from glassgpt.evaluation.held_out import windows, windows_loss
+from glassgpt.evaluation.held_out import tensors_of, windows, windows_loss
 from glassgpt.formats.checkpoint import load_checkpoint, save_checkpoint, write_checkpoint
 from glassgpt.model.config import ModelConfig
 from glassgpt.model.gpt import GPT
@@ -143,7 +143,7 @@ def make_optimizers(network: nn.Module, settings: TrainSettings) -> list[Optimiz
     """Muon (or AdamW) for the trained matrices in the blocks, AdamW for everything else."""
     trained: dict[str, Tensor] = {name: p for name, p in network.named_parameters() if p.requires_grad}
     matrices = {n: p for n, p in trained.items() if p.ndim == 2 and n.startswith("blocks.")}
-    embeddings = {n: p for n, p in trained.items() if n == "embed.weight"}
+    embeddings = {n: p for n, p in trained.items() if n in ("embed.weight", "ngrams.weight")}
     rest = {n: p for n, p in trained.items() if n not in matrices and n not in embeddings}
     betas = (settings.beta1, settings.beta2)
 
@@ -155,7 +155,10 @@ def make_optimizers(network: nn.Module, settings: TrainSettings) -> list[Optimiz
     if settings.optimizer == "adamw":
         made += adamw(matrices, settings.lr, "matrices")
     elif matrices:
-        made.append(Muon(matrices, settings.matrix_lr, settings.momentum, settings.weight_decay, settings.ns_steps))
+        precision = torch.bfloat16 if settings.precision == "bfloat16" else torch.float32
+        made.append(
+            Muon(matrices, settings.matrix_lr, settings.momentum, settings.weight_decay, settings.ns_steps, precision)
+        )
     made += adamw(embeddings, settings.embed_lr or settings.lr, "embeddings")
     return made + adamw(rest, settings.lr, "rest")
 
@@ -173,13 +176,6 @@ def text_loss(compiled: bool) -> Callable[[GPT, Batch], Tensor]:
         return fast(network, *tensors_of(batch, network.embed.weight.device))
 
     return of_batch
-
-
-def tensors_of(batch: Batch, device: torch.device) -> tuple[Tensor, Tensor, Tensor | None]:
-    """A batch's ids, targets and segments, [B, T] each."""
-    segments = None if batch.segments is None else torch.from_numpy(batch.segments).to(device)
-    ids, targets = (torch.from_numpy(np.asarray(x, dtype=np.int64)).to(device) for x in (batch.ids, batch.targets))
-    return ids, targets, segments
 
 
 def sample_texts(network: GPT, tokenizer: Tokenizer, held_out: np.ndarray, settings: TrainSettings) -> list[str]:

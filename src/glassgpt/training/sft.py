@@ -10,8 +10,6 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import Tensor
-from torch.nn import functional as F
 
 from glassgpt.core.config import settings_from
 from glassgpt.core.errors import InputError
@@ -24,12 +22,13 @@ from glassgpt.data.rows import Row
 from glassgpt.data.shards import Shards, open_shards, write_shards
 from glassgpt.engine.language_model import LanguageModel
 from glassgpt.engine.load import load
+from glassgpt.evaluation.held_out import answer_loss
 from glassgpt.formats.checkpoint import load_checkpoint, write_checkpoint
 from glassgpt.model.gpt import GPT
 from glassgpt.model.lora import adapter_state, add_lora, load_adapter, merge_lora
 from glassgpt.training.loop import Event, Result, Stage, autocast, train
 from glassgpt.training.machine import measure_machine
-from glassgpt.training.pretrain import HELD_OUT, TRAIN, make_optimizers, tensors_of
+from glassgpt.training.pretrain import HELD_OUT, TRAIN, make_optimizers
 from glassgpt.training.settings import LoraSettings, TrainSettings
 from glassgpt.training.state import load_tensors, save_tensors
 from glassgpt.training.workers import Workers
@@ -170,16 +169,6 @@ def finetune(
     model.save(run.folder / MODEL)
     run.update(status="stopped" if result.signal else "finished", progress=asdict(result.progress))
     return FineTuned(result, model)
-
-
-def answer_loss(network: GPT, batch: Batch) -> Tensor:
-    """The loss of a batch, summed over its learned tokens. Scores are computed for those alone: most of a vocabulary's
-    product would be thrown away."""
-    ids, targets, segments = tensors_of(batch, network.embed.weight.device)
-    hidden = network.hidden(ids, segments=segments)  # [B, T, C]
-    learned = targets >= 0
-    logits = network.logits(hidden[learned]).float()  # [trained, V]
-    return F.cross_entropy(logits, targets[learned], reduction="sum")
 
 
 def examples_loss(workers: Workers, shards: Shards, settings: TrainSettings) -> float:
