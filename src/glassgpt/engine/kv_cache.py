@@ -24,6 +24,7 @@ class KVCache:
         self.capacity = 0
         self._keys: list[Tensor] = []  # per layer [B, K, capacity, D]
         self._values: list[Tensor] = []
+        self._ids = torch.empty((batch, 0), dtype=torch.long, device=device)  # only networks with n-grams fill it
         self._grow(min(_STEP, config.context_length))
 
     def append(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
@@ -47,6 +48,14 @@ class KVCache:
         if layer == self.config.n_layer - 1:
             self.length = end
         return self._keys[layer][:, :, :end], self._values[layer][:, :, :end]
+
+    def remember(self, ids: Tensor, count: int) -> Tensor:
+        """Note the ids [B, T] of new positions, before their keys; gives the `count` ids before them, [B, count], -1
+        where there is none."""
+        missing = self._ids.new_full((self.batch, max(0, count - self.length)), -1)
+        before = torch.cat((missing, self._ids[:, max(0, self.length - count) : self.length]), dim=1)
+        self._ids = torch.cat((self._ids[:, : self.length], ids), dim=1)
+        return before
 
     def truncate(self, length: int) -> None:
         """Forget everything after the first `length` positions."""

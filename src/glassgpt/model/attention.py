@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from glassgpt.core.errors import ConfigError
 from glassgpt.model.config import ModelConfig
-from glassgpt.model.fused import Rotation, worth_it
+from glassgpt.model.fused import Attention, Rotation, causal_bias, mask_bias, worth_attending, worth_it
 from glassgpt.model.layers import RMSNorm
 from glassgpt.model.positions import rotate
 
@@ -146,7 +146,7 @@ class CausalSelfAttention(nn.Module):
     def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
         self.layer, self.n_head, self.n_kv_head = layer, config.n_head, config.n_kv_head
-        self.scale = config.attention_scale
+        self.scale = config.attention_scale or config.head_dim**-0.5
         width, head = config.n_embd, config.head_dim
         self.q_proj = nn.Linear(width, config.n_head * head, bias=config.qkv_bias)
         self.k_proj = nn.Linear(width, config.n_kv_head * head, bias=config.qkv_bias)
@@ -175,7 +175,12 @@ class CausalSelfAttention(nn.Module):
             q, k = turn(q, *rope), turn(k, *rope)
         if cache is not None:
             k, v = cache.append(self.layer, k, v)  # [B, K, S, D]
-        out = attend(q, k, v, mask, self.scale, causal=causal)
+        q, k = q.to(v.dtype), k.to(v.dtype)  # a rotation may have widened them
+        if worth_attending(q, k) and (causal or mask is not None):
+            bias = causal_bias(q.shape[2], q.dtype) if mask is None else mask_bias(mask, q.dtype)
+            out = Attention.apply(q, k, v, bias, self.scale)
+        else:
+            out = attend(q, k, v, mask, self.scale, causal=causal)
         return self.out_proj(join_heads(out))
 
 

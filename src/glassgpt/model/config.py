@@ -26,6 +26,8 @@ _LIMITS = {
     "head_dim": 1 << 16,
     "mlp_dim": 1 << 24,
     "context_length": 1 << 31,
+    "ngrams": 8,
+    "ngram_buckets": 1 << 24,
 }
 _LONGEST_TABLE = 1 << 20
 
@@ -100,6 +102,8 @@ class ModelConfig:
     tie_embeddings: bool = True
     logit_softcap: float | None = None  # cap * tanh(logits / cap)
     dropout: float = 0.0
+    ngrams: int = 1  # up to which length input n-grams have vectors of their own; 1: none
+    ngram_buckets: int = 8192  # rows for each length
     family: str = "glassgpt"  # for people and exporters; the network never reads it
 
     def __post_init__(self) -> None:

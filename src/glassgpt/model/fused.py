@@ -1,15 +1,21 @@
-"""Three small operations with gradients written out by hand, because a training on a CPU spends a third of its time in
-such element-wise work: automatic differentiation makes many passes over memory where a few do.
+"""A few operations with gradients written out by hand, because a training on a CPU spends half of its time outside the
+large products: automatic differentiation makes many passes over memory where a few do, and torch's fused attention
+goes backwards in bfloat16 three times slower than the plain products that it is made of.
 
-Each is held equal to its plain twin (`layers.rms_norm`, `layers.activate`, `positions.rotate`) by the tests.
+Each is held equal to its plain twin (`layers.rms_norm`, `layers.activate`, `positions.rotate`,
+`attention.attend_explicit`) by the tests. Sums are taken in float32 whatever the numbers are stored in.
 """
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor
+
+# Beyond so many positions the table of who looks at whom, kept for the way back, weighs more than it saves.
+LONGEST_EXPLICIT = 1024
 
 
 class RMSNormFunction(torch.autograd.Function):
@@ -18,20 +24,24 @@ class RMSNormFunction(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
         """The norm; keeps 1 / sqrt(...) for the way back."""
-        squares = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_()
+        squares = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=_wide(x)).square_()
         rate = squares.mul_(1 / x.shape[-1]).add_(eps).rsqrt_()  # [..., 1]
         ctx.save_for_backward(x, weight, rate)
-        return (x * rate).mul_(weight)
+        return (x * rate).mul_(weight).to(x.dtype)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor | None, None]:
         """With n = x rate and h = g weight: rate (h - n mean(h n)), and sum(g n) for the weight."""
         (g,), (x, weight, rate) = gradients, ctx.saved_tensors
         n = x * rate
-        for_weight = (g * n).flatten(0, -2).sum(0) if ctx.needs_input_grad[1] else None
-        h = g * weight
+        for_weight = None
+        if ctx.needs_input_grad[1]:
+            for_weight = (g * n).flatten(0, -2).sum(0).to(weight.dtype)
+        if not ctx.needs_input_grad[0]:
+            return None, for_weight, None  # type: ignore[return-value]
+        h = g * weight if weight.dtype == rate.dtype else g * weight.to(rate.dtype)
         share = torch.linalg.vecdot(h, n).unsqueeze(-1).mul_(1 / x.shape[-1])
-        return h.addcmul_(n, share, value=-1).mul_(rate), for_weight, None
+        return h.addcmul_(n, share, value=-1).mul_(rate).to(x.dtype), for_weight, None
 
 
 class SquaredReLU(torch.autograd.Function):
@@ -58,21 +68,69 @@ class Rotation(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         """The turned pairs."""
         ctx.save_for_backward(cos, sin)
-        return _turn(x, cos, sin)
+        return _turn(x, cos, sin, 1)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         """Turned back."""
         (g,), (cos, sin) = gradients, ctx.saved_tensors
-        return _turn(g, cos, -sin), None, None
+        return _turn(g, cos, sin, -1), None, None
 
 
-def _turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+def _turn(x: Tensor, cos: Tensor, sin: Tensor, way: int) -> Tensor:
     half = x.shape[-1] // 2
     out = x * cos
-    out[..., :half].addcmul_(x[..., half:], sin[..., :half], value=-1)
-    out[..., half:].addcmul_(x[..., :half], sin[..., half:])
-    return out
+    wide = x if x.dtype == out.dtype else x.to(out.dtype)
+    out[..., :half].addcmul_(wide[..., half:], sin[..., :half], value=-way)
+    out[..., half:].addcmul_(wide[..., :half], sin[..., half:], value=way)
+    return out.to(x.dtype)
+
+
+class Attention(torch.autograd.Function):
+    """Scaled dot-product attention from its plain products. `q` [B, H, T, D], `k` and `v` [B, K, S, D], `bias` added
+    to the scores, broadcastable to [B, K, H / K, T, S]. The heads that share a key are read as one longer sequence."""
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, bias: Tensor, scale: float) -> Tensor:
+        """The attention; keeps the pattern."""
+        batch, heads, length, width = q.shape
+        shared, seen = k.shape[1], k.shape[2]
+        q = q.reshape(batch * shared, -1, width)  # [B K, G T, D] of G heads to a key
+        k, v = k.reshape(-1, seen, width), v.reshape(-1, seen, width)  # [B K, S, D]
+        bias = bias.expand(-1, -1, heads // shared, -1, -1)
+        bias = bias.expand(batch, shared, -1, -1, -1) if bias.shape[0] > 1 else bias
+        bias = bias.reshape(-1, heads // shared * length, seen)
+        with torch.autocast(q.device.type, enabled=False):
+            scores = torch.baddbmm(bias, q, k.transpose(1, 2), alpha=scale)
+            pattern = torch.softmax(scores, dim=-1)  # [B K, G T, S]; its sums are float32 inside
+            out = torch.bmm(pattern, v)
+        ctx.save_for_backward(q, k, v, pattern)
+        ctx.scale, ctx.shape, ctx.shared = scale, (batch, heads, length, width), shared
+        return out.view(batch, heads, length, width)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
+        """Through the products, and through the softmax: pattern (d - sum(d pattern))."""
+        (g,), (q, k, v, pattern) = gradients, ctx.saved_tensors
+        batch, heads, length, width = ctx.shape
+        g = g.reshape(q.shape)
+        for_v = torch.bmm(pattern.transpose(1, 2), g)
+        for_pattern = torch.bmm(g, v.transpose(1, 2))
+        for_scores = torch._softmax_backward_data(for_pattern, pattern, -1, pattern.dtype).mul_(ctx.scale)
+        for_q = torch.bmm(for_scores, k).view(batch, heads, length, width)
+        for_k = torch.bmm(for_scores.transpose(1, 2), q)
+        return for_q, for_k.view(batch, ctx.shared, -1, width), for_v.view(batch, ctx.shared, -1, width), None, None
+
+
+@lru_cache(maxsize=4)
+def causal_bias(length: int, dtype: torch.dtype) -> Tensor:
+    """What hides later positions when it is added to the scores, [1, 1, 1, T, T]."""
+    return torch.full((length, length), float("-inf"), dtype=dtype).triu(1)[None, None, None]
+
+
+def mask_bias(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """A mask [B, 1, T, S], True where a query may look, as such an addition, [B, 1, 1, T, S]."""
+    return torch.zeros(mask.shape, dtype=dtype).masked_fill_(~mask, float("-inf"))[:, None]
 
 
 def worth_it(x: Tensor) -> bool:
@@ -80,5 +138,14 @@ def worth_it(x: Tensor) -> bool:
     looks on, which fuses the plain form itself."""
     return (
         x.requires_grad and torch.is_grad_enabled() and x.device.type == "cpu"
-        and x.dtype in (torch.float32, torch.float64) and not torch.compiler.is_compiling()
+        and x.dtype in (torch.float32, torch.float64, torch.bfloat16) and not torch.compiler.is_compiling()
     )  # fmt: skip
+
+
+def worth_attending(q: Tensor, k: Tensor) -> bool:
+    """Whether `Attention` is used: in float32 torch's own is as fast."""
+    return q.dtype == torch.bfloat16 and k.shape[2] <= LONGEST_EXPLICIT and worth_it(q)
+
+
+def _wide(x: Tensor) -> torch.dtype:
+    return torch.float64 if x.dtype == torch.float64 else torch.float32

@@ -20,6 +20,7 @@ from glassgpt.core.errors import InputError
 from glassgpt.model.attention import CausalSelfAttention, LayerCache, causal_mask
 from glassgpt.model.config import ModelConfig
 from glassgpt.model.layers import MLP, Dropout, GatedMLP, make_mlp, make_norm
+from glassgpt.model.ngrams import NgramEmbedding
 from glassgpt.model.positions import LearnedPositions, Rotary, sinusoidal_table
 
 
@@ -29,6 +30,10 @@ class Cache(LayerCache, Protocol):
     @property
     def length(self) -> int:
         """How many positions are already in it."""
+        ...
+
+    def remember(self, ids: Tensor, count: int) -> Tensor:
+        """Note the new ids [B, T]; gives the `count` ids before them, [B, count], -1 where there is none."""
         ...
 
 
@@ -72,6 +77,9 @@ class GPT(nn.Module):
         self.config = config
         # Not nn.Embedding(V, C), whose own filling imports torch's compiler when it happens on `meta`: 1.5 s.
         self.embed = nn.Embedding.from_pretrained(torch.empty(config.vocab_size, config.n_embd), freeze=False)
+        self.ngrams = None
+        if config.ngrams > 1:
+            self.ngrams = NgramEmbedding(config.vocab_size, config.ngrams, config.ngram_buckets, config.n_embd)
         if config.positions == "learned":
             self.positions = LearnedPositions(config.context_length, config.n_embd)
         elif config.positions == "sinusoidal":
@@ -145,6 +153,9 @@ class GPT(nn.Module):
         positions = positions[:, start:]  # [B or 1, T]
 
         x = self.embed(ids) * config.embed_scale  # [B, T, C]
+        if self.ngrams is not None:
+            before = cache.remember(ids, config.ngrams - 1) if cache is not None else None
+            x = x + self.ngrams(ids, before, keep, segments)
         rope = rope_local = None
         if config.positions == "learned":
             x = x + self.positions(positions)

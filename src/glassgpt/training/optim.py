@@ -123,7 +123,7 @@ class Muon:
     """Momentum whose update is orthogonalized: every direction of a matrix is learned at the same pace.
 
     Weight decay is decoupled, as in AdamW. The update of an [R, C] matrix is scaled by sqrt(max(1, R / C)). Matrices
-    of one shape are orthogonalized in one batched product; `torch.optim.Muon`, one matrix at a time, is the plain twin.
+    of one shape are orthogonalized in one batched product, in `precision`: the iteration forgives rounding. `torch.optim.Muon`, one matrix at a time, is the plain twin.
     """
 
     def __init__(
@@ -133,8 +133,10 @@ class Muon:
         momentum: float = 0.95,
         weight_decay: float = 0.0,
         ns_steps: int = 5,
+        precision: torch.dtype = torch.float32,
     ) -> None:
         self.lr, self.momentum, self.weight_decay, self.ns_steps = lr, momentum, weight_decay, ns_steps
+        self.precision = precision
         self.by_shape: dict[tuple[int, ...], dict[str, Tensor]] = {}
         for name, p in parameters.items():
             self.by_shape.setdefault(tuple(p.shape), {})[name] = p
@@ -152,11 +154,11 @@ class Muon:
         buffers = [self.state[f"muon.momentum.{name}"] for name in named]
         torch._foreach_lerp_(buffers, gradients, 1 - self.momentum)
         ahead = torch._foreach_lerp(gradients, buffers, self.momentum)  # Nesterov: look where it leads
-        updates = orthogonalize(torch.stack(ahead), self.ns_steps)  # [N, R, C]
+        updates = orthogonalize(torch.stack(ahead).to(self.precision), self.ns_steps)  # [N, R, C]
         if self.weight_decay:
             torch._foreach_mul_(values, 1 - rate * self.weight_decay)
         scale = math.sqrt(max(1.0, values[0].shape[0] / values[0].shape[1]))
-        torch._foreach_add_(values, list(updates.unbind()), alpha=-rate * scale)
+        torch._foreach_add_(values, list(updates.to(values[0].dtype).unbind()), alpha=-rate * scale)
 
 
 def clip_gradients(parameters: Sequence[Tensor], limit: float) -> float:
