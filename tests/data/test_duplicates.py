@@ -10,6 +10,7 @@ import pytest
 from glassgpt.data.duplicates import (
     CHINESE_SHINGLE,
     SHINGLE,
+    Pieces,
     band_hashes,
     find_duplicates,
     fingerprints,
@@ -64,8 +65,9 @@ def test_a_number_that_differs_makes_another_row():
 def test_the_least_similar_text_of_a_row_decides():
     """One prompt with two answers is two examples, however long the prompt."""
     prompt = "Read this long story about the fox and the crow and say whether the fox was right to flatter her. " * 3
-    assert similarity(["user", "assistant", prompt, "Yes."], ["user", "assistant", prompt, "No."]) == 0
-    assert similarity([prompt], [prompt]) == 1
+    assert similarity(Pieces([prompt, "Yes."]), Pieces([prompt, "No."])) == 0
+    assert similarity(Pieces([prompt]), Pieces([prompt])) == 1
+    assert similarity(Pieces([prompt]), Pieces([prompt, prompt])) == 0
 
 
 WORDS = ["alpha", "beta", "gamma", "delta", "river", "mountain", "teacher", "window", "quick", "brown", "lazy", "the"]
@@ -145,6 +147,49 @@ def test_the_share_of_equal_bands_follows_the_jaccard_similarity():
         shared.append((bands[0] == bands[1]).mean())
         expected.append(jaccard**5)
     assert abs(np.mean(shared) - np.mean(expected)) < 0.05
+
+
+@pytest.mark.parametrize(
+    ("texts", "gone"),
+    [
+        (["WHAT IS AI?", "what is ai", "What is AI?"], {0: 2, 1: 2}),
+        (["GOSSIPS", "gossips!"], {0: 1}),
+        (["What is AI?", "what is ai", "WHAT IS AI?"], {1: 0, 2: 0}),
+        (["你好，世界", "你好 世界"], {1: 0}),
+    ],
+)
+def test_of_rows_that_differ_in_form_the_best_written_one_stays(texts, gone):
+    assert dropped(texts) == gone
+
+
+def test_answers_from_one_template_take_no_quadratic_time():
+    """10,000 of them took 145 s when all that share a bucket were compared."""
+    draw = random.Random(3)
+    texts = [
+        f"Your order {draw.randrange(10**6)} was sent on day {at % 31} and should arrive soon. Thank you for waiting!"
+        for at in range(2000)
+    ]
+    compared = 0
+
+    def texts_of(at: int) -> list[str]:
+        nonlocal compared
+        compared += 1
+        return [texts[at]]
+
+    assert find_duplicates(fingerprints(rows_of(texts), near=True), texts_of) == []
+    assert compared < 500
+
+
+def test_rows_that_are_rather_like_all_others_hide_no_duplicate():
+    """The rows that share the most buckets are compared first, so the limit on comparisons costs nothing."""
+    draw = random.Random(4)
+    words = [chr(ord("a") + at % 26) * 2 + WORDS[at % 12] for at in range(40)]
+    originals = [" ".join(WORDS * 2 + draw.choices(words, k=9)) for _ in range(300)]
+    twins = [text.replace("quick", "quirk", 1) for text in originals]
+    expected = brute_force(originals + twins, 0.85)
+    found = dropped(originals + twins)
+    assert len(expected) > 250
+    assert set(found) <= set(expected) and len(found) >= 0.99 * len(expected)
 
 
 def test_exact_and_near_can_be_looked_for_alone():
