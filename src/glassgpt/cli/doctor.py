@@ -182,7 +182,7 @@ def _tell(report: Report, language: str) -> None:
     def show(head: list[str], rows: Any, numbers: int) -> None:
         shown = Table(box=None)
         for i, title in enumerate(head):
-            shown.add_column(title, justify="right" if 0 < i <= numbers else "left")
+            shown.add_column(title, justify="right" if 0 < i <= numbers else "left", no_wrap=i == 0)
         for row in rows:
             shown.add_row(*(f"{cell:,}" if isinstance(cell, int) else escape(str(cell)) for cell in row))
         Console().print(shown)

@@ -114,23 +114,23 @@ class Report:
         if self.problems:
             one = self.problems[0]
             told.append(
-                Sentence("{count} records cannot be read; the first: {source}, {row}: {reason}",
+                Sentence("records that cannot be read: {count}; the first: {source}, {row}: {reason}",
                          count=len(self.problems), source=one.source, row=one.number, reason=one.reason)
             )  # fmt: skip
         if refused := sum(side.refused for side in self.sides.values()):
             first = next(row for side in self.sides.values() for row in side.first_refused)
             told.append(
-                Sentence("{count} rows make no example; the first: {source}, {row}: {reason}", count=refused,
+                Sentence("rows that make no example: {count}; the first: {source}, {row}: {reason}", count=refused,
                          source=first.source, row=first.number, reason=first.reason)
             )  # fmt: skip
         if few := sum(side.few for side in self.sides.values()):
-            told.append(Sentence("of {count} rows next to nothing is learned", count=few))
+            told.append(Sentence("rows of which next to nothing is learned: {count}", count=few))
         if self.leaks:
             known = self.leaks[0]
             told.append(
                 Sentence(
-                    "{count} held-out rows are known from training, so that they measure memory; the first: {source}, "
-                    "{row}, as {other}, {other_row}",
+                    "held-out rows known from training, which measure memory: {count}; the first: {source}, {row}, as "
+                    "{other}, {other_row}",
                     count=len(self.leaks), source=known.held_out[0], row=known.held_out[1], other=known.train[0],
                     other_row=known.train[1],
                 )
@@ -142,7 +142,7 @@ class Report:
         if self.faulty:
             first = next(iter(self.first.values()))[0]
             raise InputError(
-                "{count} of {rows} examples are unfit to train on, the first of them {source}, {row}: {kinds}",
+                "unfit to train on: {count} of {rows} examples, the first of them {source}, {row}: {kinds}",
                 hint="Their tokens stand coloured on the page of `glassgpt doctor FILE`; repair or drop these rows.",
                 count=self.faulty,
                 source=first.example.source,

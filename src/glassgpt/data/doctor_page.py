@@ -40,7 +40,7 @@ def to_html(report: Report, tokenizer: Tokenizer, language: str) -> str:
 
     names = [SIDES[name].text(language) for name in report.sides]
     parts: list[object] = [element("style", Html(_STYLE))]
-    verdict = words("{count} examples must not be trained on.", count=report.faulty)
+    verdict = words("Examples that must not be trained on: {count}", count=report.faulty)
     parts.append(element("p", verdict, class_="bad") if report.faulty else element("p", words("Nothing is broken.")))
     parts.append(table(["", *names], totals(report, language)))
     if report.faults:
