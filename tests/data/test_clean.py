@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from glassgpt.core.errors import ConfigError
+from glassgpt.core.errors import ConfigError, GlassError
 from glassgpt.core.words import Sentence
-from glassgpt.data import clean as cleaning
+from glassgpt.data import clean_pass
 from glassgpt.data.clean import clean, clean_rows
 from glassgpt.data.filters import FILTERS, CleanSettings
 from glassgpt.data.report import Problem
@@ -256,8 +256,8 @@ def test_rows_in_are_kept_dropped_or_unreadable_and_each_is_written_once(tmp_pat
 
 @pytest.mark.slow
 def test_the_result_does_not_depend_on_the_number_of_processes(tmp_path, monkeypatch):
-    monkeypatch.setattr(cleaning, "ROWS_AT_ONCE", 7)
-    monkeypatch.setattr(cleaning, "_GROUPS_WITHOUT_POOL", 2)
+    monkeypatch.setattr(clean_pass, "ROWS_AT_ONCE", 7)
+    monkeypatch.setattr(clean_pass, "GROUPS_WITHOUT_POOL", 2)
     results = []
     for processes in (1, 2, 3):
         out = tmp_path / str(processes)
@@ -274,8 +274,8 @@ def test_the_result_does_not_depend_on_the_number_of_processes(tmp_path, monkeyp
 @pytest.mark.parametrize("failure", [KeyboardInterrupt, RuntimeError])
 @pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_an_interrupted_run_leaves_nothing(tmp_path, monkeypatch, failure, processes):
-    monkeypatch.setattr(cleaning, "ROWS_AT_ONCE", 5)
-    monkeypatch.setattr(cleaning, "_GROUPS_WITHOUT_POOL", 2)
+    monkeypatch.setattr(clean_pass, "ROWS_AT_ONCE", 5)
+    monkeypatch.setattr(clean_pass, "GROUPS_WITHOUT_POOL", 2)
 
     def reading():
         yield from sample()[:50]
@@ -295,6 +295,34 @@ def test_what_is_saved_is_never_overwritten(tmp_path):
         with pytest.raises(ConfigError, match="already exists"):
             clean(text_rows("b"), place)
     assert {p.name: p.read_bytes() for p in out.iterdir()} == before
+
+
+def test_an_empty_folder_is_filled_and_stays_the_same_folder(tmp_path, monkeypatch):
+    """It may be a disk of its own, or where the user stands: `--out .`."""
+    out = tmp_path / "out"
+    out.mkdir()
+    before = out.stat().st_ino
+    monkeypatch.chdir(out)
+    clean(text_rows("a"), Path())
+    assert out.stat().st_ino == before
+    assert sorted(p.name for p in out.iterdir()) == ["clean.jsonl", "rejects.csv", "report.html", "report.json"]
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+    with pytest.raises(ConfigError, match="already exists"):
+        clean(text_rows("b"), Path())
+
+
+def test_a_disk_that_refuses_is_told_and_nothing_is_left(tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(GlassError, match="could not be written"):
+        clean(text_rows("a"), tmp_path / "file" / "out")
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_the_search_for_near_duplicates_tells_how_far_it_is(tmp_path):
+    told: list[tuple[int, int]] = []
+    rows = text_rows(*(f"The quick brown fox jumps over the lazy {animal} and runs away." for animal in ("dog", "dig")))
+    clean(rows, tmp_path / "out", comparing=lambda done, total: told.append((done, total)))
+    assert told == [(0, 2)]
 
 
 def test_no_cell_of_the_rejects_is_a_formula(tmp_path):
@@ -338,7 +366,11 @@ def test_no_rows_give_empty_files(tmp_path):
         ({"min_chras": 5}, "min_chars"),
         ({"min_chars": 9, "max_chars": 5}, ""),
         ({"similarity": 0.2}, ""),
-        ({"mask_personal": True, "skip": ["personal"]}, ""),
+        ({"mask_personal": True, "skip": ["personal"]}, "Leave one"),
+        ({"mask_personal": True, "only": ["html"]}, "Leave one"),
+        ({"languages": ["zh"], "skip": ["language"]}, "Leave one"),
+        ({"max_chars": 50, "only": ["html"]}, "Leave one"),
+        ({"similarity": 0.9, "skip": ["near-duplicates"]}, "Leave one"),
     ],
 )
 def test_wrong_settings_are_named(wrong, hint):

@@ -1,28 +1,22 @@
 """Cleaning: rows in, clean rows out, and an account of every row that was changed or left out.
 
-Two passes. In the first each row goes alone through the chain of `filters`, in as many processes as are given, and
-what is left is written to a temporary file. In the second the duplicates are found from the rows' fingerprints and
-the file is copied without them. Rows are worked on in the same groups whatever the number of processes, so the
-result is the same.
+Two passes. In the first (`clean_pass`) each row goes alone through the chain of `filters`, in as many processes as
+are given, and what is left is written to a temporary file. In the second the duplicates are found from the rows'
+fingerprints and the file is copied without them. Rows are worked on in the same groups whatever the number of
+processes, so the result is the same.
 """
 
 from __future__ import annotations
 
 import csv
 import json
-import multiprocessing
 import os
 import shutil
-import signal
+import tempfile
 import time
-from bisect import bisect_left
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from itertools import islice
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -30,43 +24,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glassgpt.core.errors import ConfigError
+from glassgpt.core.files import new_folder, refusing_disk
 from glassgpt.core.words import Sentence, say
-from glassgpt.data.clean_report import LENGTH_BINS, UNREADABLE, Census, CleanReport
-from glassgpt.data.duplicates import Duplicate, Prints, find_duplicates, fingerprints
-from glassgpt.data.filters import Chain, CleanSettings, Drop, FilterCount, excerpt
+from glassgpt.data.clean_pass import Work, works_of
+from glassgpt.data.clean_report import LENGTH_BINS, UNREADABLE, CleanReport
+from glassgpt.data.duplicates import Duplicate, Prints, find_duplicates
+from glassgpt.data.filters import CleanSettings, FilterCount, excerpt
 from glassgpt.data.report import Problem
 from glassgpt.data.rows import Row
-from glassgpt.data.which_language import LANGUAGES, language_of
+from glassgpt.data.which_language import LANGUAGES
 
-ROWS_AT_ONCE, CHARACTERS_AT_ONCE = 1000, 1_000_000
-_GROUPS_WITHOUT_POOL = 8  # starting processes takes longer than this much work
 _SPREADSHEET_CELL = 32_767  # characters; Excel refuses more
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
-Progress = Callable[[int], None]
-
-
-@dataclass(slots=True)
-class _Work:
-    """What one group of rows became; the arrays have one entry for each kept row.
-
-    Attributes:
-        lines: the kept rows as JSON, one after the other; `sizes` are their bytes.
-        bins, languages: where each is counted in `Census.lengths` and `LANGUAGES`.
-        touched: whether a repair changed it.
-    """
-
-    rows_in: int
-    rows: list[Row]
-    lines: bytes
-    sizes: NDArray[np.int64]
-    bins: NDArray[np.uint8]
-    languages: NDArray[np.uint8]
-    touched: NDArray[np.bool_]
-    prints: Prints
-    drops: list[Drop]
-    before: Census
-    counts: dict[str, FilterCount]
-    personal: dict[str, int]
 
 
 def clean(
@@ -76,7 +45,8 @@ def clean(
     settings: CleanSettings | None = None,
     processes: int | None = None,
     problems: list[Problem] | None = None,
-    progress: Progress | None = None,
+    progress: Callable[[int], None] | None = None,
+    comparing: Callable[[int, int], None] | None = None,
     language: str = "en",
 ) -> CleanReport:
     """Cleans rows into a new folder: clean.jsonl, rejects.csv, report.json and report.html.
@@ -87,11 +57,13 @@ def clean(
         processes: how many work at the same time; by default one. More need the usual `if __name__ == "__main__":`
             in a script.
         problems: the list that the reader of `rows` puts unreadable records in; it is emptied into rejects.csv.
-        progress: called with the number of rows done.
+        progress: told the number of rows done in the first pass.
+        comparing: told (rows compared, rows to compare) in the search for near-duplicates.
         language: of the reasons in rejects.csv and of the page, "en" or "zh".
 
     Raises:
-        ConfigError: `out` holds something or cannot be written, or a wrong number of processes.
+        ConfigError: `out` holds something, or a wrong number of processes.
+        GlassError: `out` cannot be written.
     """
     settings = settings or CleanSettings()
     began = time.perf_counter()
@@ -101,7 +73,7 @@ def clean(
             rejects = csv.writer(file)
             rejects.writerow(("source", "row", "filter", "reason", "text"))
             works = []
-            for work in _works(rows, settings, processes):
+            for work in works_of(rows, settings, processes):
                 store.write(work.lines)
                 for drop in work.drops:
                     _reject(rejects, drop.source, drop.number, drop.filter, drop.reason, drop.texts, language)
@@ -119,7 +91,7 @@ def clean(
                 store.seek(int(ends[at - 1]) if at else 0)
                 return store.readline()
 
-            dropped = _duplicates(works, settings, lambda at: _texts(json.loads(line(at))))
+            dropped = _duplicates(works, settings, lambda at: _texts(json.loads(line(at))), comparing)
             for duplicate in dropped:
                 row, of = json.loads(line(duplicate.row)), json.loads(line(duplicate.of))
                 name, reason = _count_duplicate(report, duplicate, row, of)
@@ -139,7 +111,7 @@ def clean_rows(rows: Iterable[Row], settings: CleanSettings | None = None) -> tu
     settings = settings or CleanSettings()
     began = time.perf_counter()
     report = CleanReport(_plain(settings))
-    works = list(_works(rows, settings, 1))
+    works = list(works_of(rows, settings, 1))
     kept = [row for work in works for row in work.rows]
     for work in works:
         _take(report, work)
@@ -152,122 +124,7 @@ def clean_rows(rows: Iterable[Row], settings: CleanSettings | None = None) -> tu
     return [row for at, row in enumerate(kept) if at not in gone], report
 
 
-# ---- the first pass: rows one at a time -----------------------------------------------------------------------------
-def _works(rows: Iterable[Row], settings: CleanSettings, processes: int | None) -> Iterator[_Work]:
-    """The rows' groups, worked on and in order."""
-    processes = 1 if processes is None else processes
-    if processes < 1:
-        raise ConfigError(
-            "{given} processes were asked for", hint="Give 1 or more; the computer has {cores} cores.", given=processes,
-            cores=os.cpu_count() or 1,
-        )  # fmt: skip
-    groups = _groups(rows)
-    if processes > 1:
-        first = list(islice(groups, _GROUPS_WITHOUT_POOL))
-        for group in first:
-            yield _work(settings, group)
-    if processes == 1 or len(first) < _GROUPS_WITHOUT_POOL:
-        for group in groups:
-            yield _work(settings, group)
-        return
-    # A fresh process has no threads and locks of this one, and works the same on every system.
-    context = multiprocessing.get_context("spawn")
-    try:
-        with ProcessPoolExecutor(processes, context, initializer=_leave_interrupts_to_the_parent) as pool:
-            waiting: deque[Future[_Work]] = deque()
-            for group in groups:
-                waiting.append(pool.submit(_work_elsewhere, settings, [_pack(row) for row in group]))
-                if len(waiting) > 2 * processes:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-    except BrokenProcessPool:
-        raise ConfigError(
-            "a process that cleans rows ended early",
-            hint='Memory may have run out, or the script lacks `if __name__ == "__main__":`. Try one process.',
-        ) from None
-
-
-def _groups(rows: Iterable[Row]) -> Iterator[list[Row]]:
-    group: list[Row] = []
-    characters = 0
-    for row in rows:
-        group.append(row)
-        characters += sum(map(len, row.texts))
-        if len(group) == ROWS_AT_ONCE or characters >= CHARACTERS_AT_ONCE:
-            yield group
-            group, characters = [], 0
-    if group:
-        yield group
-
-
-def _leave_interrupts_to_the_parent() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def _pack(row: Row) -> tuple[str, int, tuple[str, ...], list[str]]:
-    """A tuple travels between processes at half the cost of a `Row`."""
-    return row.source, row.number, row.roles, row.texts
-
-
-def _work_elsewhere(settings: CleanSettings, packed: list[tuple[str, int, tuple[str, ...], list[str]]]) -> _Work:
-    work = _work(settings, [Row(*values) for values in packed])
-    work.rows = []
-    return work
-
-
-def _work(settings: CleanSettings, group: list[Row]) -> _Work:
-    """The chain over one group of rows."""
-    chain, before = Chain(settings), Census()
-    kept: list[Row] = []
-    drops: list[Drop] = []
-    lines: list[bytes] = []
-    about: list[tuple[int, int, bool]] = []
-    for row in group:
-        place = _place(row)
-        before.lengths[place[0]] += 1
-        before.languages[LANGUAGES[place[1]]] += 1
-        result = chain(row)
-        if isinstance(result, Drop):
-            drops.append(result)
-            continue
-        kept.append(result)
-        lines.append(_line(result))
-        about.append((*place, False) if result is row else (*_place(result), True))
-    columns = np.array(about, np.int64).reshape(len(about), 3)
-    return _Work(
-        rows_in=len(group),
-        rows=kept,
-        lines=b"".join(lines),
-        sizes=np.array([len(line) for line in lines], np.int64),
-        bins=columns[:, 0].astype(np.uint8),
-        languages=columns[:, 1].astype(np.uint8),
-        touched=columns[:, 2].astype(bool),
-        prints=fingerprints(kept, near="near-duplicates" in settings.active),
-        drops=drops,
-        before=before,
-        counts=chain.counts,
-        personal=chain.personal,
-    )
-
-
-def _place(row: Row) -> tuple[int, int]:
-    """Where the row is counted: its length's bin and its language."""
-    length = sum(map(len, row.texts))
-    return bisect_left(LENGTH_BINS, length), LANGUAGES.index(language_of(" ".join(row.texts)))
-
-
-_encode = json.JSONEncoder(ensure_ascii=False).encode
-
-
-def _line(row: Row) -> bytes:
-    record = row.to_json()
-    try:
-        return _encode(record).encode() + b"\n"
-    except UnicodeEncodeError:  # half of a surrogate pair, which only an escape can write
-        return json.dumps(record).encode() + b"\n"
-
-
+# ---- duplicates ------------------------------------------------------------------------------------
 def _texts(record: Any) -> list[str]:
     """All strings of a row's JSON but its origin, in order: what duplicates are compared by."""
     if isinstance(record, str):
@@ -277,14 +134,19 @@ def _texts(record: Any) -> list[str]:
     return [text for part in record for text in _texts(part)]
 
 
-# ---- the second pass: duplicates ------------------------------------------------------------------------------------
-def _duplicates(works: list[_Work], settings: CleanSettings, texts_of: Callable[[int], list[str]]) -> list[Duplicate]:
+def _duplicates(
+    works: list[Work],
+    settings: CleanSettings,
+    texts_of: Callable[[int], list[str]],
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Duplicate]:
     return find_duplicates(
         Prints.join([work.prints for work in works]),
         texts_of,
         exact="duplicates" in settings.active,
         near="near-duplicates" in settings.active,
         at_least=settings.similarity,
+        progress=progress,
     )
 
 
@@ -299,7 +161,9 @@ def _count_duplicate(
     if duplicate.exact:
         return name, Sentence("the same as row {row} of {source}", **facts)
     if duplicate.similarity == 1:
-        return name, Sentence("as row {row} of {source}, but for case, spacing or punctuation", **facts)
+        return name, Sentence(
+            "as row {row} of {source}, but for case, spacing, punctuation or contact details", **facts
+        )
     return name, Sentence("{share:.0%} like row {row} of {source}", share=duplicate.similarity, **facts)
 
 
@@ -322,7 +186,7 @@ def _plain(settings: CleanSettings) -> dict[str, Any]:
     return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(settings).items() if k != "active"}
 
 
-def _take(report: CleanReport, work: _Work) -> None:
+def _take(report: CleanReport, work: Work) -> None:
     report.rows_in += work.rows_in
     report.before.add(work.before)
     for name, counted in work.counts.items():
@@ -331,7 +195,7 @@ def _take(report: CleanReport, work: _Work) -> None:
         report.personal[kind] = report.personal.get(kind, 0) + number
 
 
-def _finish(report: CleanReport, works: list[_Work], dropped: list[Duplicate]) -> None:
+def _finish(report: CleanReport, works: list[Work], dropped: list[Duplicate]) -> None:
     """Counts of what is kept in the end."""
     keep = np.ones(sum(len(work.sizes) for work in works), bool)
     keep[[duplicate.row for duplicate in dropped]] = False
@@ -342,7 +206,7 @@ def _finish(report: CleanReport, works: list[_Work], dropped: list[Duplicate]) -
     report.after.languages = dict(zip(LANGUAGES, languages, strict=True))
 
 
-def _all(works: list[_Work], name: str) -> NDArray[np.int64]:
+def _all(works: list[Work], name: str) -> NDArray[np.int64]:
     return np.concatenate([np.empty(0, np.int64), *(getattr(work, name) for work in works)]).astype(np.int64)
 
 
@@ -372,23 +236,24 @@ def _unreadable(rejects: Any, problems: list[Problem] | None, report: CleanRepor
 
 @contextmanager
 def _new_folder(out: Path) -> Iterator[Path]:
-    """A folder to write in, which becomes `out` at the end, or is removed when something fails."""
-    folder = out.with_name(f".{out.name}.{os.getpid()}.part")
-    try:
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    """A folder to write in, whose files become those of `out` at the end; when something fails nothing is left."""
+    with refusing_disk(out):
+        there = os.path.lexists(out)
+        if there and (not out.is_dir() or any(out.iterdir())):
             raise ConfigError(
                 "{out} already exists and is not an empty folder",
                 hint="Choose another name; nothing is overwritten.",
                 out=out,
             )
-        folder.mkdir(parents=True)
-        yield folder
-        if out.exists():
-            out.rmdir()
-        folder.replace(out)
-    except OSError as error:
-        raise ConfigError(
-            "{out} cannot be written ({reason})", hint="Choose another place.", out=out, reason=error.strerror or error
-        ) from None
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        if not there:
+            with new_folder(out) as folder:
+                yield folder
+            return
+        # An empty folder is filled, not replaced: it may be a disk of its own, or the one the user stands in.
+        folder = Path(tempfile.mkdtemp(prefix=".", dir=out))
+        try:
+            yield folder
+            for file in folder.iterdir():
+                file.rename(out / file.name)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)

@@ -7,7 +7,7 @@ a row cannot be used. What needs all rows, duplicates, is in `duplicates`.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -42,6 +42,13 @@ _NOTHING = re.compile(
     r"#(?:REF|VALUE|DIV/0|NUM|NULL)!|#NAME\?"
 )
 _MAY_BE_EMPTY = ("system", "tool")
+# The filter that each setting belongs to.
+_SETTING_OF = {
+    "mask_personal": "personal",
+    "languages": "language",
+    **dict.fromkeys(("min_chars", "max_chars"), "length"),
+    "similarity": "near-duplicates",
+}
 
 
 @dataclass(frozen=True)
@@ -71,24 +78,10 @@ class CleanSettings:
     def __post_init__(self) -> None:
         for name in (*self.skip, *self.only):
             if name not in FILTERS:
-                near = nearest(name, list(FILTERS))
-                raise ConfigError(
-                    "there is no filter {name!r}",
-                    hint="Did you mean {near}?" if near else "Known: {names}.",
-                    name=name,
-                    near=near,
-                    names=", ".join(FILTERS),
-                )
+                raise ConfigError("there is no filter {name!r}", **_known(name, FILTERS))
         for name in self.languages:
             if name not in LANGUAGES:
-                near = nearest(name, list(LANGUAGES))
-                raise ConfigError(
-                    "{name!r} is not a language that can be told apart",
-                    hint="Did you mean {near}?" if near else "Known: {names}.",
-                    name=name,
-                    near=near,
-                    names=", ".join(LANGUAGES),
-                )
+                raise ConfigError("{name!r} is not a language that can be told apart", **_known(name, LANGUAGES))
         if not 0 <= self.min_chars <= self.max_chars:
             raise ConfigError(
                 "min_chars is {least} and max_chars is {most}",
@@ -102,14 +95,17 @@ class CleanSettings:
                 hint="A value of 0.85 finds texts with a few letters changed.",
                 value=self.similarity,
             )
-        wanted = set(self.only or FILTERS) - set(self.skip)
-        if "personal" in self.skip and self.mask_personal:
-            raise ConfigError(
-                "mask_personal needs the filter {name!r}, which is skipped",
-                hint="Leave one of the two out.",
-                name="personal",
-            )
-        object.__setattr__(self, "active", frozenset(wanted))
+        active = frozenset(self.only or FILTERS) - frozenset(self.skip)
+        for setting in fields(self):
+            filter_of_it = _SETTING_OF.get(setting.name)
+            if filter_of_it and filter_of_it not in active and getattr(self, setting.name) != setting.default:
+                raise ConfigError(
+                    "{setting} needs the filter {name!r}, which is switched off",
+                    hint="Leave one of the two out.",
+                    setting=setting.name,
+                    name=filter_of_it,
+                )
+        object.__setattr__(self, "active", active)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> CleanSettings:
@@ -117,16 +113,16 @@ class CleanSettings:
         known = [f.name for f in fields(cls) if f.init]
         for name in values:
             if name not in known:
-                near = nearest(name, list(known))
-                raise ConfigError(
-                    "there is no setting {name!r}",
-                    hint="Did you mean {near}?" if near else "Known: {names}.",
-                    name=name,
-                    near=near,
-                    names=", ".join(known),
-                )
+                raise ConfigError("there is no setting {name!r}", **_known(name, known))
         given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
         return cls(**given)
+
+
+def _known(name: str, known: Sequence[str]) -> dict[str, Any]:
+    """The hint of an error about an unknown name, and its facts."""
+    near = nearest(name, list(known))
+    hint = "Did you mean {near}?" if near else "Known: {names}."
+    return {"hint": hint, "name": name, "near": near, "names": ", ".join(known)}
 
 
 @dataclass(slots=True)
