@@ -72,7 +72,8 @@ class Examiner:
         names = template.family.control if template else frozenset()
         self._busy_start = self.bos == self.eos or any(tokenizer.token_id(name) == self.bos for name in names)
         thoughts = ("<think>", "</think>") if template and template.family.thinking else ()
-        self._answers_may_hold = {*self._end, *filter(None, map(tokenizer.token_id, thoughts))}
+        self._frame = self._control.copy()  # the control tokens that no answer may hold
+        self._frame[[i for i in (*self._end, *map(tokenizer.token_id, thoughts)) if i is not None]] = False
 
     def __call__(self, example: Example | Refused) -> Checkup:
         """What the row is in tokens and what is wrong with it."""
@@ -87,12 +88,10 @@ class Examiner:
         return Checkup(trained, len(ids) - trained, example.truncated, faults=tuple(faults))
 
     def _of_learning(self, ids: np.ndarray, mask: np.ndarray, learned: np.ndarray, example: Example) -> list[Fault]:
-        control = self._control[np.minimum(ids, self.tokenizer.vocab_size)]
-        text = not self.conversations or bool(mask[1:].all() and not control[1:-1].any())
-        if text:
-            return self._of_text(ids, control, learned, example)
-        allowed = np.isin(ids, [*self._answers_may_hold])
-        faults = [Fault("frame-learned", int(i)) for i in np.flatnonzero(learned & control & ~allowed)[:1]]
+        known = np.minimum(ids, self.tokenizer.vocab_size)
+        if not self.conversations or (mask[1:].all() and not self._control[known[1:-1]].any()):
+            return self._of_text(ids, self._control[known], learned, example)
+        faults = [Fault("frame-learned", int(i)) for i in np.flatnonzero(learned & self._frame[known])[:1]]
         edges = np.flatnonzero(np.diff(mask.astype(np.int8), prepend=0, append=0))
         size = len(self._end)
         for start, stop in edges.reshape(-1, 2).tolist():
