@@ -71,7 +71,7 @@ def tiny_model(tmp_path_factory, answer_rows) -> str:
     tokenizer = train_bpe([" ".join(row.texts) for row in answer_rows] * 3, 400)
     torch.manual_seed(11)
     config = ModelConfig(vocab_size=tokenizer.vocab_size, n_layer=2, n_head=4, n_kv_head=2, n_embd=32,
-                         context_length=128)  # fmt: skip
+                         context_length=128, family="llama")  # fmt: skip
     folder = tmp_path_factory.mktemp("models") / "tiny"
     network = GPT(config).eval().requires_grad_(False)
     LanguageModel("tiny", network, tokenizer, "float32", get_template("chatml")).save(folder)

@@ -15,7 +15,7 @@ from glassgpt.core.config import settings_from
 from glassgpt.core.errors import InputError
 from glassgpt.core.runs import CHECKPOINTS, MODEL, Run
 from glassgpt.core.words import Sentence
-from glassgpt.data.batches import Batch, ExampleBatches, pack_examples
+from glassgpt.data.batches import ROW_TOKENS, Batch, ExampleBatches, pack_examples
 from glassgpt.data.doctor import check
 from glassgpt.data.examples import Example, Refused, make_example
 from glassgpt.data.rows import Row
@@ -27,7 +27,7 @@ from glassgpt.formats.checkpoint import load_checkpoint, write_checkpoint
 from glassgpt.model.gpt import GPT
 from glassgpt.model.lora import adapter_state, add_lora, load_adapter, merge_lora
 from glassgpt.training.loop import Event, Result, Stage, autocast, train
-from glassgpt.training.machine import measure_machine
+from glassgpt.training.machine import best_precision
 from glassgpt.training.pretrain import HELD_OUT, TRAIN, make_optimizers
 from glassgpt.training.settings import LoraSettings, TrainSettings
 from glassgpt.training.state import load_tensors, save_tensors
@@ -107,7 +107,7 @@ def prepare_finetune(
 def _resolved(settings: FineTuneSettings, examples: int) -> TrainSettings:
     """The loop's settings with the steps that the epochs make, evaluations between, and a precision of this machine."""
     loop = settings.train
-    precision = measure_machine(seconds=0.05).best_precision if loop.precision == "auto" else loop.precision
+    precision = best_precision() if loop.precision == "auto" else loop.precision
     steps = max(1, math.ceil(settings.epochs * examples / (loop.batch * loop.accumulate)))
     gap = loop.evaluate_every or max(1, math.ceil(steps / EVALUATIONS))
     return replace(loop, steps=steps, precision=precision, evaluate_every=gap)
@@ -135,7 +135,9 @@ def finetune(
     network.train()
     shards = open_shards(run.folder / TRAIN, base.tokenizer)
     held_out = open_shards(run.folder / HELD_OUT, base.tokenizer)
-    batches = ExampleBatches(shards, settings.train.batch, settings.train.seed, order=settings.order)
+    batches = ExampleBatches(
+        shards, settings.train.batch, settings.train.seed, order=settings.order, row_tokens=_room(network)
+    )
     passes = settings.train.accumulate
 
     def save(folder: Path) -> None:
@@ -171,10 +173,16 @@ def finetune(
     return FineTuned(result, model)
 
 
+def _room(network: GPT) -> int:
+    """The most tokens of a row: no more than the network can read."""
+    return min(ROW_TOKENS, network.config.context_length)
+
+
 def examples_loss(workers: Workers, shards: Shards, settings: TrainSettings) -> float:
     """The mean loss per learned token over every example, each read once."""
+    room = _room(workers.replicas[0])
     groups = [range(i, min(i + settings.batch, shards.documents)) for i in range(0, shards.documents, settings.batch)]
-    parts = [part for group in groups for part in pack_examples(shards, group).split(1)]
+    parts = [part for group in groups for part in pack_examples(shards, group, room).split(1)]
 
     def measure(network: GPT, batch: Batch) -> float:
         with torch.inference_mode(), autocast(network, settings):
