@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TypeVar
 
 import torch
@@ -86,9 +86,9 @@ class Workers:
         try:
             mine = share(0)
         finally:
-            results = [future.result() for future in futures]
+            wait(futures)
             torch.set_num_threads(before)
-        return [mine, *results]
+        return [mine, *(future.result() for future in futures)]
 
 
 def _one_thread() -> None:
