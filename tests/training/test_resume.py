@@ -43,7 +43,7 @@ def lines(run: Run) -> int:
 
 
 def wait_for_steps(run: Run, process: subprocess.Popen[str], count: int) -> None:
-    """Until this process has written `count` lines of its own: it replaces the file of the one before when it begins."""
+    """Until this process has written `count` lines: it replaces the file of the one before when it begins."""
     path = run.folder / "metrics.jsonl"
     old = path.stat().st_ino if path.exists() else 0
     first = None
