@@ -31,6 +31,13 @@ def test_one_message_as_text_and_as_json(tiny, capsys):
     assert reply["finish_reason"] in ("stop", "length") and reply["left_out"] == []
 
 
+def test_the_model_may_come_first(tiny, capsys):
+    more = ["--message", "hello", "--max-new-tokens", "4", "--seed", "1"]
+    assert main(["chat", tiny, *more]) == main(["chat", "--model", tiny, *more]) == 0
+    first, named = capsys.readouterr().out.splitlines()
+    assert first == named
+
+
 def test_json_without_a_message_is_an_error(tiny, capsys):
     assert main(["chat", "--model", tiny, "--json"]) == 1
     assert "--message" in capsys.readouterr().err

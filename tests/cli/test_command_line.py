@@ -165,7 +165,5 @@ def test_models_and_eval_print_json(tiny, tmp_path, capsys):
     (tmp_path / "t.txt").write_text("hello there, 你好\n" * 30, encoding="utf-8")
     assert main(["eval", "--model", tiny, "--data", str(tmp_path / "t.txt"), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["perplexity"] > 1
-    (tmp_path / "gbk.txt").write_bytes("你好".encode("gbk"))
-    for name, words in (("gbk.txt", "not UTF-8"), ("none.txt", "cannot be read")):
-        assert main(["eval", "--model", tiny, "--data", str(tmp_path / name)]) == 1
-        assert words in capsys.readouterr().err
+    assert main(["eval", "--model", tiny, "--data", str(tmp_path / "none.txt")]) == 1
+    assert "there is no file" in capsys.readouterr().err

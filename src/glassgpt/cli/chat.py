@@ -24,7 +24,7 @@ COMMANDS = ("/help", "/reset", "/system", "/save", "/exit")
 def add_parser(verbs: Any, common: argparse.ArgumentParser, language: str) -> None:
     """Describe the verb."""
     parser = verbs.add_parser("chat", parents=[common], help=say("talk to a model", language))
-    add_model_options(parser, language)
+    add_model_options(parser, language, positional=True)
     parser.add_argument(
         "--system", metavar="TEXT", help=say("instructions that stand before the conversation", language)
     )

@@ -1,25 +1,46 @@
-"""`glassgpt eval`: a model's loss, perplexity and bits per byte on a text file."""
+"""`glassgpt eval`: a model's loss, perplexity and bits per byte on texts or answers."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from dataclasses import asdict
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from glassgpt.cli.options import add_model_options, load_model, print_json
-from glassgpt.core.errors import FormatError, NotFoundError
+from glassgpt.cli.options import (
+    add_data_options,
+    add_model_options,
+    chosen_model,
+    columns_given,
+    load_model,
+    note,
+    print_json,
+)
+from glassgpt.core.errors import ConfigError
 from glassgpt.core.words import say
 
-_MAX_BYTES = 1 << 30
+if TYPE_CHECKING:
+    from glassgpt.engine.language_model import LanguageModel
+    from glassgpt.evaluation.score import Score
+
+UNITS = ("file", "paragraph", "line")
+TOLD = 5  # refused rows that are told one by one
 
 
 def add_parser(verbs: Any, common: argparse.ArgumentParser, language: str) -> None:
     """Describe the verb."""
-    parser = verbs.add_parser("eval", parents=[common], help=say("measure how well a model predicts a text", language))
-    add_model_options(parser, language)
-    parser.add_argument("--data", required=True, metavar="FILE", help=say("a text file in UTF-8", language))
+    parser = verbs.add_parser(
+        "eval", parents=[common], help=say("measure how well a model predicts texts or answers", language)
+    )
+    add_model_options(parser, language, positional=True)
+    parser.add_argument(
+        "--data", metavar="FILE",
+        help=say("a text, or questions and answers, as clean reads them (default: what the run held out)", language),
+    )  # fmt: skip
+    add_data_options(parser, language)
+    unit = say("what one row of a text file is (default: {value})", language, value="file")
+    parser.add_argument("--text-unit", choices=UNITS, default="file", help=unit)
     parser.add_argument(
         "--window", type=int, default=1024, metavar="N", help=say("tokens read at a time (default: 1024)", language)
     )
@@ -29,41 +50,87 @@ def add_parser(verbs: Any, common: argparse.ArgumentParser, language: str) -> No
 
 def run(args: argparse.Namespace) -> int:
     """Measure and print."""
-    text = read_text(Path(args.data))
+    from glassgpt.core.runs import Run, is_run
+
+    place = Path(chosen_model(args))
+    if args.data is None and not is_run(place):
+        raise ConfigError("something to measure on is needed", hint="Add --data FILE; only a run has held out rows.")
+    problems: list[Any] = []
+    measure = _of_run(Run.open(place), args) if args.data is None else _of_data(args, problems)
     model, _ = load_model(args)
     from rich.console import Console
     from rich.progress import Progress
 
-    from glassgpt.evaluation.perplexity import perplexity
-
     with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
         task = bar.add_task(say("reading", args.language), total=None)
-        result = perplexity(
-            model, text, window=args.window, progress=lambda done, total: bar.update(task, completed=done, total=total)
-        )
+        score = measure(model, lambda done, total: bar.update(task, completed=done, total=total))
+    for row in score.refused[:TOLD]:
+        note(say("left out: {source}, row {row}: {reason}", args.language, source=row.source, row=row.number,
+                 reason=row.reason))  # fmt: skip
+    if problems:
+        note(say("records that could not be read: {count}", args.language, count=len(problems)))
     if args.json:
-        print_json({"model": model.name, "precision": model.precision} | asdict(result))
-        return 0
-    print(say("loss            {value:.4f} nats per token", args.language, value=result.loss))
-    print(say("perplexity      {value:.3f}", args.language, value=result.perplexity))
-    print(say("bits per byte   {value:.4f}", args.language, value=result.bits_per_byte))
-    print(
-        say("tokens scored   {value} in windows of {window}", args.language, value=result.tokens, window=result.window)
-    )
+        print_json(
+            {
+                "model": model.name,
+                "precision": model.precision,
+                "data": args.data or "held out",
+                "loss": score.loss,
+                "perplexity": score.perplexity,
+                "bits_per_byte": score.bits_per_byte,
+                "tokens": score.tokens,
+                "bytes": score.bytes,
+                "window": min(args.window, model.context_length),
+                "rows": score.rows,
+                "refused": len(score.refused),
+                "problems": len(problems),
+            }
+        )
+    else:
+        _print(score, args.language)
     return 0
 
 
-def read_text(path: Path) -> str:
-    """A UTF-8 text file, whole; raises NotFoundError or FormatError."""
-    try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise FormatError("{path} is larger than {limit} bytes", path=path, limit=_MAX_BYTES)
-        return path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise FormatError(
-            "{path} is not UTF-8 (byte {at})", hint="Save it as UTF-8.", path=path, at=error.start
-        ) from None
-    except OSError as error:
-        raise NotFoundError(
-            "{path} cannot be read ({reason})", hint="Check the path.", path=path, reason=error.strerror
-        ) from None
+def _print(score: Score, language: str) -> None:
+    print(say("loss            {value:.4f} nats per token", language, value=score.loss))
+    print(say("perplexity      {value:.3f}", language, value=score.perplexity))
+    print(say("bits per byte   {value:.4f}", language, value=score.bits_per_byte))
+    words = "scored          {tokens:,} tokens ({bytes:,} bytes) of {rows:,} rows; {refused:,} rows left out"
+    counts = {"tokens": score.tokens, "bytes": score.bytes, "rows": score.rows, "refused": len(score.refused)}
+    print(say(words, language, **counts))
+
+
+def _of_data(args: argparse.Namespace, problems: list[Any]) -> Callable[..., Score]:
+    """How to measure on a file; what is wrong with its name is told before a model is loaded."""
+    from glassgpt.data.sources import read_rows
+
+    rows = read_rows(
+        args.data,
+        columns=columns_given(args),
+        encoding=args.encoding,
+        text_unit=args.text_unit,
+        problems=problems.append,
+    )
+
+    def measure(model: LanguageModel, progress: Callable[[int, int], None]) -> Score:
+        from glassgpt.evaluation.score import score_rows
+
+        return score_rows(model, rows, window=args.window, progress=progress)
+
+    return measure
+
+
+def _of_run(run: Any, args: argparse.Namespace) -> Callable[..., Score]:
+    """How to measure on what a run held out."""
+    from glassgpt.core.runs import HELD_OUT
+    from glassgpt.data.shards import open_shards
+
+    def measure(model: LanguageModel, progress: Callable[[int, int], None]) -> Score:
+        from glassgpt.evaluation.score import score_examples, score_tokens
+
+        shards = open_shards(run.folder / HELD_OUT, model.tokenizer)
+        if "recipe" in run.about:  # a pre-training: one text in windows
+            return score_tokens(model, shards, args.window, progress)
+        return score_examples(model, shards, progress)
+
+    return measure

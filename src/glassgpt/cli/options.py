@@ -27,15 +27,12 @@ LIBRARY_DEFAULTS = {
 SAMPLING = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty", "seed")
 
 
-def add_model_options(parser: argparse.ArgumentParser, language: str) -> None:
-    """--model, --precision, --device, --template, --threads."""
-    parser.add_argument(
-        "--model",
-        default=DEFAULT_MODEL,
-        metavar="M",
-        help=say("a name from `glassgpt models`, a folder, a .gguf file or a hub id (default: {name})", language,
-                 name=DEFAULT_MODEL),
-    )  # fmt: skip
+def add_model_options(parser: argparse.ArgumentParser, language: str, *, positional: bool = False) -> None:
+    """--model, --precision, --device, --template, --threads; with `positional` the model may also come first."""
+    words = "a name from `glassgpt models`, a run, a folder, a .gguf file or a hub id (default: {name})"
+    if positional:
+        parser.add_argument("place", nargs="?", metavar="MODEL", help=say(words, language, name=DEFAULT_MODEL))
+    parser.add_argument("--model", metavar="M", help=say(words, language, name=DEFAULT_MODEL))
     parser.add_argument(
         "--precision", default="float32", metavar="P", help=say("float32 (default) or bfloat16", language)
     )
@@ -100,6 +97,15 @@ def columns_given(args: argparse.Namespace) -> dict[str, str] | None:
     return {role.strip(): column.strip() for role, _, column in pairs}
 
 
+def chosen_model(args: argparse.Namespace) -> str:
+    """The model that the options name; raises ConfigError when they name two."""
+    first = getattr(args, "place", None)
+    if first is not None and args.model is not None and first != args.model:
+        raise ConfigError("two models are named: {first} and {second}", hint="Name one of them.", first=first,
+                          second=args.model)  # fmt: skip
+    return next((name for name in (first, args.model) if name is not None), DEFAULT_MODEL)
+
+
 def load_model(args: argparse.Namespace) -> tuple[LanguageModel, float]:
     """Load the model that the options name; with the seconds it took, imports not counted."""
     import torch
@@ -107,9 +113,10 @@ def load_model(args: argparse.Namespace) -> tuple[LanguageModel, float]:
     from glassgpt.core.threads import check_threads, thread_budget
     from glassgpt.engine.load import load
 
+    name = chosen_model(args)
     torch.set_num_threads(check_threads(args.threads) if args.threads is not None else thread_budget())
     begin = time.perf_counter()
-    model = load(args.model, precision=args.precision, device=args.device, template=args.template)
+    model = load(name, precision=args.precision, device=args.device, template=args.template)
     return model, time.perf_counter() - begin
 
 
