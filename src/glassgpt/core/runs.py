@@ -10,6 +10,7 @@ model/          the finished model; `glassgpt chat RUN` opens it
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,8 @@ class Run:
         write_whole(self.folder / ABOUT, json.dumps(self.about, indent=2, ensure_ascii=False) + "\n")
 
     def measure(self, **values: Any) -> None:
-        """Add a line to metrics.jsonl."""
+        """Add a line to metrics.jsonl, with the time (seconds since 1970)."""
+        values["time"] = round(time.time(), 3)
         with refusing_disk(self.folder / METRICS), (self.folder / METRICS).open("a", encoding="utf-8") as file:
             file.write(json.dumps(values, ensure_ascii=False) + "\n")
 

@@ -17,8 +17,6 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from glassgpt.core.errors import FormatError, InputError
 from glassgpt.core.words import Sentence
 from glassgpt.data.columns import KNOWN_NAMES, fold
@@ -106,6 +104,8 @@ class Table:
 
     def _by_pandas(self, lines: list[str], wanted: Sequence[int] | None) -> list[Record] | None:
         """The records of a block of whole lines that pandas is sure to read as `csv` does; None where it is not."""
+        import pandas as pd  # a third of a second, which who reads a plain text need not wait
+
         dialect, width = self.layout.dialect, self.layout.width
         if width < 2 or dialect.escape or dialect.spaces or not lines:
             return None

@@ -325,6 +325,8 @@ class Tokenizer:
                 return None
             return next(i for i, c in enumerate(text) if set(c.encode()) & set(self._missing_bytes))
         if self.kind == "characters":
+            if set(text) <= self._ids.keys():
+                return None
             return next((i for i, c in enumerate(text) if c not in self._ids), None)
         return self._cannot_encode_pieces(text)
 

@@ -20,23 +20,25 @@ class Machine:
     memory_gb_s: float
     threads: int
 
-    @property
-    def best_precision(self) -> Precision:
-        """bfloat16 where it multiplies clearly faster: processors without it emulate it, many times slower."""
-        return "bfloat16" if self.bfloat16_gflops > 1.5 * self.float32_gflops else "float32"
-
 
 def measure_machine(device: str | torch.device = "cpu", seconds: float = 0.1) -> Machine:
-    """Measure for about four times `seconds`."""
-    gflops = {}
-    for dtype in (torch.float32, torch.bfloat16):
-        a = torch.randn(1024, 512, device=device).to(dtype)
-        b = torch.randn(512, 512, device=device).to(dtype)
-        each = _seconds_of(lambda a=a, b=b: float((a @ b)[0, 0]), seconds)  # type: ignore[misc]
-        gflops[dtype] = 2 * 1024 * 512 * 512 / each / 1e9
+    """Measure for about three times `seconds`."""
+    gflops = {dtype: _gflops(dtype, device, seconds) for dtype in (torch.float32, torch.bfloat16)}
     block = torch.ones(16 << 20, device=device)  # 64 MB: larger than most caches
     memory = block.numel() * 4 / _seconds_of(lambda: float(block.sum()), seconds) / 1e9
     return Machine(gflops[torch.float32], gflops[torch.bfloat16], memory, torch.get_num_threads())
+
+
+def best_precision(device: str | torch.device = "cpu") -> Precision:
+    """bfloat16 where it multiplies clearly faster: processors without it emulate it, many times slower."""
+    slow, fast = (_gflops(dtype, device, 0.02) for dtype in (torch.float32, torch.bfloat16))
+    return "bfloat16" if fast > 1.5 * slow else "float32"
+
+
+def _gflops(dtype: torch.dtype, device: str | torch.device, seconds: float) -> float:
+    a = torch.randn(1024, 512, device=device).to(dtype)
+    b = torch.randn(512, 512, device=device).to(dtype)
+    return 2 * 1024 * 512 * 512 / _seconds_of(lambda: float((a @ b)[0, 0]), seconds) / 1e9
 
 
 def _seconds_of(work: Callable[[], float], seconds: float) -> float:

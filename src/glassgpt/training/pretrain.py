@@ -25,7 +25,7 @@ from glassgpt.model.gpt import GPT
 from glassgpt.text.bpe import train_bpe, train_characters
 from glassgpt.text.tokenizer import Tokenizer
 from glassgpt.training.loop import Event, Result, Stage, autocast, train
-from glassgpt.training.machine import measure_machine
+from glassgpt.training.machine import best_precision
 from glassgpt.training.optim import AdamW, Muon, Optimizer
 from glassgpt.training.settings import DataSettings, Recipe, TrainSettings
 from glassgpt.training.workers import Workers
@@ -215,7 +215,7 @@ def _halves(row: Row, cut: int, tokenizer: Tokenizer) -> tuple[Example, Example]
 def _resolved(settings: TrainSettings) -> TrainSettings:
     if settings.precision != "auto":
         return settings
-    return replace(settings, precision=measure_machine(seconds=0.05).best_precision)
+    return replace(settings, precision=best_precision())
 
 
 def _load(network: GPT, folder: Path) -> None:
