@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import sys
 import types
 from pathlib import Path
@@ -86,6 +87,39 @@ def test_a_table_without_a_header_is_noted(tmp_path):
     assert len(found) == 2
     found, _, _ = rows(tmp_path / "d.csv", "甲。,乙。,丙。\n丁。,戊。,己。\n", columns={"text": "2"})
     assert texts(found) == [["乙。"], ["戊。"]]
+
+
+def test_of_two_columns_with_one_name_the_first_is_read_and_the_other_told(tmp_path):
+    found, _, about = rows(tmp_path / "a.csv", "question,question,answer\na,b,c\n")
+    assert texts(found) == [["a", "c"]]
+    assert about.ignored == ["question"]
+
+
+def test_excels_line_that_names_the_delimiter_is_no_record(tmp_path):
+    for first in ("sep=;\r\n", '"sep=;"\n', "SEP=;;\n"):
+        found, problems, about = rows(tmp_path / "a.csv", f'\ufeff{first}问题;答案\n你好, 在吗;在\n再见;"好;的"\n')
+        assert texts(found) == [["你好, 在吗", "在"], ["再见", "好;的"]]
+        assert (found[0].number, problems, about.delimiter) == (1, [], ";")
+    assert texts(rows(tmp_path / "b.csv", "sep=\t\nquestion\tanswer\na,b;c\td\n")[0]) == [["a,b;c", "d"]]
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+@pytest.mark.parametrize("records", [[{"text": "一"}, {"text": "二"}], [{"messages": [{"role": "user", "content": "一"},
+                                     {"role": "assistant", "content": "二"}]}]])  # fmt: skip
+def test_json_under_the_name_of_json_lines_is_read(tmp_path, indent: int | None, records: Any):
+    found, problems, about = rows(tmp_path / "a.jsonl", json.dumps(records, indent=indent))
+    assert [text for row in found for text in row.texts] == ["一", "二"]
+    assert problems == []
+    assert any("read as JSON" in str(note) for note in about.notes)
+    if indent:
+        one_by_one = "\n".join(json.dumps(record, indent=indent) for record in records)
+        assert texts(rows(tmp_path / "b.jsonl", one_by_one)[0]) == texts(found)
+
+
+def test_a_nameless_column_is_not_proposed(tmp_path):
+    with pytest.raises(ConfigError) as caught:
+        rows(tmp_path / "a.csv", ",Frage,Antwort,Nr\n1,wie,so,7\n2,was,das,8\n")
+    assert "--columns prompt=Frage,response=Antwort" in caught.value.hint()
 
 
 def test_a_header_alone_holds_no_rows(tmp_path):
@@ -284,6 +318,59 @@ def test_a_folder_is_read_in_order_and_tells_what_it_leaves_out(tmp_path):
     assert "Excel 工作簿" in problems[0].reason.text("zh")
     size = sum((tmp_path / name).stat().st_size for name in ("a.jsonl", "b.txt", "sub/c.csv", "z.csv"))
     assert steps[-1] == (size - len(b"PK\x03\x04 zip"), size)
+
+
+def test_links_in_a_folder_are_told(tmp_path):
+    folder, elsewhere = tmp_path / "in", tmp_path / "elsewhere"
+    folder.mkdir()
+    elsewhere.mkdir()
+    (elsewhere / "b.txt").write_text("outside")
+    (folder / "a.txt").write_text("inside")
+    (folder / "folder").symlink_to(elsewhere)
+    (folder / "nothing.csv").symlink_to(tmp_path / "gone")
+    reports: list[SourceReport] = []
+    assert [row.texts for row in read_rows(folder, report=reports)] == [["inside"]]
+    assert [(r.name, str(r.notes[0])) for r in reports if r.format == "skipped"] == [
+        ("folder", "skipped: it is a link to a folder"),
+        ("nothing.csv", "skipped: it is no file, or a link to nothing"),
+    ]
+    with pytest.raises(NotFoundError) as caught:
+        read_rows(folder / "nothing.csv")
+    assert "nothing.csv?" not in caught.value.hint()
+
+
+def test_what_the_system_refuses_is_told(tmp_path, monkeypatch):
+    """As another user would meet it; root may read everything, so the refusal is played."""
+    (tmp_path / "locked").mkdir()
+    (tmp_path / "a.txt").write_text("open")
+    real = os.scandir
+
+    def scandir(path: Any) -> Any:
+        if Path(path).name == "locked":
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    reports: list[SourceReport] = []
+    assert len(list(read_rows(tmp_path, report=reports))) == 1
+    assert [str(r.notes[0]) for r in reports if r.name == "locked"] == [
+        "skipped: it cannot be opened (Permission denied)"
+    ]
+    with pytest.raises(FormatError, match="locked cannot be opened"):
+        list(read_rows(tmp_path / "locked"))
+
+    def stat(self: Path, **_: Any) -> Any:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "stat", stat)
+    with pytest.raises(FormatError, match=r"cannot be opened \(Permission denied\)"):
+        read_rows(tmp_path / "a.txt")
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "a\0b"])
+def test_a_name_that_can_be_none_is_an_error_of_ours(name: str):
+    with pytest.raises((FormatError, NotFoundError)):
+        read_rows(name)
 
 
 def test_a_folder_without_readable_files(tmp_path):

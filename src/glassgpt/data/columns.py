@@ -126,13 +126,14 @@ def _given(names: Sequence[str], given: Mapping[str, str]) -> dict[str, str]:
 
 def unrecognised(name: str, columns: Sequence[str]) -> ConfigError:
     """The error for a file in whose columns there is no row."""
+    named = [column for column in columns if column]
     return ConfigError(
         "none of the columns of {name} is known to hold text or questions and answers; they are {columns}",
         hint="Say which is which, as in --columns prompt={first},response={second} or --columns text={first}.",
         name=name,
         columns=_listed(columns),
-        first=columns[0] if columns else "a",
-        second=columns[1] if len(columns) > 1 else "b",
+        first=named[0] if named else "a",
+        second=named[1] if len(named) > 1 else "b",
     )
 
 

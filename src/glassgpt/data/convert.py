@@ -98,7 +98,8 @@ def _roles_of_table(table: Table, job: Job) -> dict[str, str]:
             raise unrecognised(job.report.name, header)
         job.note(Sentence("the first record names the columns"))
         job.report.columns |= roles
-        job.report.ignored += [n or str(i + 1) for i, n in enumerate(header) if n not in roles.values()]
+        used = {header.index(column) for column in roles.values()}  # of two columns with one name, the first
+        job.report.ignored += [n or str(i + 1) for i, n in enumerate(header) if i not in used]
         return roles
     job.note(Sentence("no header: the first record looks like data, so columns are called by their numbers"))
     if job.columns:

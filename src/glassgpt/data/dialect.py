@@ -15,6 +15,7 @@ from typing import Any
 SAMPLE_LINES, SAMPLE_CHARACTERS = 400, 200_000
 _DELIMITERS = ",\t;|^~\x1f\x01"
 _BY_SUFFIX = {".tsv": "\t", ".tab": "\t", ".psv": "|", ".ssv": ";"}
+_TOLD = re.compile(r'\ufeff?"?sep=(.)"?[\s,;]*', re.IGNORECASE)
 _SENTENCE = re.compile(r".*[?!。？！…]|.{20,}[.]", re.DOTALL)
 Fold = Callable[[str], str]
 _IDENTIFIER = re.compile(r"[a-z]+(_[a-z0-9]+)+|(field|column|col|字段|列)\s*\d+", re.IGNORECASE)
@@ -84,7 +85,9 @@ def sample_records(lines: Sequence[str], dialect: Dialect) -> list[tuple[int, li
     return [(end, record) for end, record in records if any(cell.strip() for cell in record) or len(record) > 1]
 
 
-def find_dialect(lines: Sequence[str], suffix: str, known: frozenset[str], fold: Fold) -> Dialect:
+def find_dialect(
+    lines: Sequence[str], suffix: str, known: frozenset[str], fold: Fold, delimiters: str = _DELIMITERS
+) -> Dialect:
     """The dialect that reads the first lines of a table most evenly.
 
     Args:
@@ -96,7 +99,7 @@ def find_dialect(lines: Sequence[str], suffix: str, known: frozenset[str], fold:
     best, dialect = 0.0, Dialect(delimiter="")
     if {fold(cell) for _, record in sample_records(lines, dialect)[:1] for cell in record} & known:
         return dialect
-    for delimiter in (d for d in _DELIMITERS if d in text):
+    for delimiter in (d for d in delimiters if d in text):
         for candidate in _candidates(delimiter, text):
             records = sample_records(lines, candidate)
             score = _evenness(records)
@@ -147,16 +150,24 @@ def _evenness(records: list[tuple[int, list[str]]]) -> float:
     return share**3 * (1 + min(width, 20) / 40) / (1 + 0.2 * quotes) * (1.0 if len(records[0][1]) == width else 0.7)
 
 
-def find_layout(lines: Sequence[str], suffix: str, known: frozenset[str], fold: Fold) -> Layout:
+def find_layout(
+    lines: Sequence[str], suffix: str, known: frozenset[str], fold: Fold, delimiters: str = _DELIMITERS
+) -> Layout:
     """The dialect, width and header of a table.
 
     Args:
         lines: its first lines.
         known: folded names that only a header has.
         fold: makes a column's name comparable.
+        delimiters: what may stand between the cells.
     """
     lines = _beginning(lines)
-    dialect = find_dialect(lines, suffix, known, fold)
+    told = _TOLD.fullmatch(lines[0]) if lines else None
+    if told and len(lines) > 1:  # Excel's own way to say what stands between the cells
+        layout = find_layout(lines[1:], suffix, known, fold, delimiters=told[1])
+        layout.skip += 1
+        return layout
+    dialect = find_dialect(lines, suffix, known, fold, delimiters)
     records = sample_records(lines, dialect)
     if not records:
         return Layout(dialect, 1, None, 0, [], [])

@@ -39,6 +39,16 @@ _BINARY = (  # how files begin that are no text
 )
 
 
+def cannot_open(name: str, error: Exception) -> FormatError:
+    """The error for a file or folder that the system refuses."""
+    return FormatError(
+        "{name} cannot be opened ({reason})",
+        hint="Check that the file may be read.",
+        name=name,
+        reason=getattr(error, "strerror", None) or str(error),
+    )
+
+
 class TextFile:
     """One text file, plain or packed with gzip, in the encoding that was found.
 
@@ -71,12 +81,7 @@ class TextFile:
             with path.open("rb") as file:
                 head = file.read(16)
         except OSError as error:
-            raise FormatError(
-                "{name} cannot be opened ({reason})",
-                hint="Check that the file may be read.",
-                name=name,
-                reason=error.strerror or str(error),
-            ) from None
+            raise cannot_open(name, error) from None
         self.packed = head.startswith(b"\x1f\x8b")
         if self.packed:
             head = next(self._blocks(), b"")[:16]
@@ -121,6 +126,10 @@ class TextFile:
                         ratio=_MAX_RATIO,
                     )
                 yield block
+
+    def beginning(self) -> str:
+        """The text of the first block, for a look ahead."""
+        return codecs.getincrementaldecoder(self.encoding.name)(ERRORS).decode(next(self._blocks(), b""))
 
     def texts(self) -> Iterator[str]:
         """The decoded text in blocks; zero characters are taken out and counted, since no text means them."""

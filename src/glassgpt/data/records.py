@@ -20,10 +20,17 @@ from glassgpt.data.reading import MAX_LINE, TextFile
 from glassgpt.data.tables import Trouble
 
 _BLANKS = re.compile(r"[\s\ufeff]*")
+_BEGINS_JSON = re.compile(r"[\s\ufeff]*(?:\{[^\S\n]*\n|\[\s*\{)")
 _BETWEEN = re.compile(r"[\s,]*")
 _DECODER = json.JSONDecoder()
 _BATCH = 1000
 _HUB_NAME = re.compile(r"hf:([\w.-]+/[\w.-]+|[\w.-]+)(?::([\w.\[\]:%+-]+))?")
+
+
+def spans_lines(file: TextFile) -> bool:
+    """Whether a file of JSON lines is none: it begins with an array of objects, or its first line opens an object
+    only, as indented JSON does."""
+    return _BEGINS_JSON.match(file.beginning()) is not None
 
 
 def jsonl_records(file: TextFile) -> Iterator[Any | Trouble]:

@@ -9,6 +9,7 @@ not become a row is a `Problem`, and what was found, assumed or repaired stands 
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,8 +17,8 @@ from glassgpt.core.errors import ConfigError, FormatError, GlassError, InputErro
 from glassgpt.core.words import Sentence
 from glassgpt.data.convert import recognised_columns, rows_of_records, rows_of_table, rows_of_text, tell_encoding
 from glassgpt.data.python_docs import NAME, python_docs
-from glassgpt.data.reading import TextFile
-from glassgpt.data.records import hub_records, json_records, jsonl_records, parquet_records
+from glassgpt.data.reading import TextFile, cannot_open
+from glassgpt.data.records import hub_records, json_records, jsonl_records, parquet_records, spans_lines
 from glassgpt.data.report import Job, Problem, SourceReport, TextUnit
 from glassgpt.data.rows import Row
 
@@ -79,16 +80,20 @@ def read_rows(
         hub = job(SourceReport(name, "hub"))
         return rows_of_records(hub_records(name), hub)
     path = Path(path)
-    if path.is_dir():
+    try:
+        mode, size = path.stat().st_mode, path.stat().st_size
+    except (FileNotFoundError, NotADirectoryError):
+        raise _not_there(path) from None
+    except (OSError, ValueError) as error:  # a locked folder, a name too long, a zero character in it
+        raise cannot_open(name, error) from None
+    if stat.S_ISDIR(mode):
         return _read_folder(path, job, progress)
-    if not path.exists():
-        raise _not_there(path)
-    if not path.is_file():
+    if not stat.S_ISREG(mode):
         raise FormatError("{name} is neither a file nor a folder", hint="Give a file.", name=name)
     kind = _kind(path)
     if kind is None:
         raise _unsupported(path.name)
-    return _read_file(path, job(SourceReport(path.name, kind), _counter(path.stat().st_size, progress)))
+    return _read_file(path, job(SourceReport(path.name, kind), _counter(size, progress)))
 
 
 def _counter(total: int, progress: Callable[[int, int], None] | None) -> Callable[[int], None] | None:
@@ -105,7 +110,10 @@ def _counter(total: int, progress: Callable[[int, int], None] | None) -> Callabl
 
 
 def _not_there(path: Path) -> NotFoundError:
-    siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+    try:
+        siblings = [p.name for p in path.parent.iterdir() if p.exists()]
+    except OSError:
+        siblings = []
     near = nearest(path.name, [*siblings, *BUILT_IN])
     if near:
         return NotFoundError("there is no file {name}", hint="Did you mean {near}?", name=str(path), near=near)
@@ -136,19 +144,28 @@ def _unsupported(name: str) -> FormatError:
 def _read_folder(folder: Path, job: Callable[..., Job], progress: Callable[[int, int], None] | None) -> Iterator[Row]:
     """The files of a folder and its folders, in the order of their names."""
     files: list[tuple[str, Path]] = []
-    for where, folders, names in os.walk(folder):
-        hidden = [f for f in folders if f.startswith(".")]
-        folders[:] = sorted(f for f in folders if not f.startswith("."))
-        files += [((Path(where) / n).relative_to(folder).as_posix(), Path(where) / n) for n in names + hidden]
+    locked: list[OSError] = []
+    for where, folders, names in os.walk(folder, onerror=locked.append):
+        apart = [f for f in folders if f.startswith(".") or (Path(where) / f).is_symlink()]
+        folders[:] = sorted(f for f in folders if f not in apart)
+        files += [((Path(where) / n).relative_to(folder).as_posix(), Path(where) / n) for n in names + apart]
     files.sort()
     total = sum(path.stat().st_size for _, path in files if _kind(path) and path.is_file() and path.name[0] != ".")
     advance = _counter(total, progress)
-    read, first_error = 0, None
+    read = 0
+    first_error: GlassError | None = cannot_open(locked[0].filename, locked[0]) if locked else None
+    for error in locked:
+        reason = Sentence("skipped: it cannot be opened ({reason})", reason=error.strerror)
+        job(SourceReport(Path(error.filename).relative_to(folder).as_posix(), "skipped")).note(reason)
     for name, path in files:
         kind = _kind(path)
         if path.name.startswith("."):
             job(SourceReport(name, "skipped")).note(Sentence("skipped: its name begins with a full stop"))
-        elif kind is None or not path.is_file():
+        elif path.is_dir():
+            job(SourceReport(name, "skipped")).note(Sentence("skipped: it is a link to a folder"))
+        elif not path.is_file():
+            job(SourceReport(name, "skipped")).note(Sentence("skipped: it is no file, or a link to nothing"))
+        elif kind is None:
             job(SourceReport(name, "skipped")).note(Sentence("skipped: its kind is not read"))
         else:
             this = job(SourceReport(name, kind), advance)
@@ -157,8 +174,8 @@ def _read_folder(folder: Path, job: Callable[..., Job], progress: Callable[[int,
                 read += 1
             except GlassError as error:
                 first_error = first_error or error
-                this.problem(0, _ErrorSentence(error), "")
-                this.note(Sentence("not read to its end: {error}", error=_ErrorSentence(error)))
+                this.problem(0, error.sentence(), "")
+                this.note(Sentence("not read to its end: {error}", error=error.sentence()))
     if not read:
         if first_error:
             raise first_error
@@ -168,17 +185,6 @@ def _read_folder(folder: Path, job: Callable[..., Job], progress: Callable[[int,
             name=str(folder),
             kinds=" ".join(SUFFIXES),
         )
-
-
-class _ErrorSentence(Sentence):
-    """An error's message as a part of another sentence."""
-
-    def __init__(self, error: GlassError) -> None:
-        self._error = error
-        super().__init__(str(error).replace("{", "{{").replace("}", "}}"))
-
-    def text(self, language: str) -> str:
-        return self._error.message(language)
 
 
 def _counted(rows: Iterator[Row], report: SourceReport) -> Iterator[Row]:
@@ -204,8 +210,12 @@ def _read_file(path: Path, job: Job) -> Iterator[Row]:
         yield from rows_of_table(file, job)
     elif kind == "text":
         yield from rows_of_text(file, job)
+    elif kind == "jsonl" and not spans_lines(file):
+        yield from rows_of_records(jsonl_records(file), job)
     else:
-        yield from rows_of_records(jsonl_records(file) if kind == "jsonl" else json_records(file), job)
+        if kind == "jsonl":
+            job.note(Sentence("its lines are no records of their own, so it was read as JSON"))
+        yield from rows_of_records(json_records(file), job)
     if file.zeros:
         job.note(Sentence("zero characters taken out: {count}", count=file.zeros))
 
