@@ -56,13 +56,12 @@ def prepare(run: Run, rows: Iterable[Row], recipe: Recipe) -> Recipe:
     recipe = replace(recipe, train=_resolved(recipe.train))
     train_settings, folder = recipe.train, run.folder
     rows = list(rows)
-    cuts = [round(len(row.texts[0]) * (1 - recipe.data.validation)) for row in rows]
+    cuts = [round(len(_text(row)) * (1 - recipe.data.validation)) for row in rows]
     tokenizer = _tokenizer(rows, cuts, recipe.data)
     tokenizer.save(folder / TOKENIZER)
     pairs = [_halves(row, cut, tokenizer) for row, cut in zip(rows, cuts, strict=True)]
     for place, examples in ((TRAIN, [a for a, _ in pairs]), (HELD_OUT, [b for _, b in pairs])):
-        write_shards((e for e in examples if len(e.ids) > 1), folder / place, tokenizer)
-        tokens = sum(len(e.ids) for e in examples)
+        tokens = write_shards((e for e in examples if len(e.ids) > 1), folder / place, tokenizer).tokens
         if tokens < train_settings.context + 2:
             raise InputError(
                 "{part} has {tokens} tokens; one window of {context} does not fit",
@@ -185,9 +184,10 @@ def sample_texts(network: GPT, tokenizer: Tokenizer, held_out: np.ndarray, setti
     from glassgpt.engine.language_model import LanguageModel
 
     model = LanguageModel("sample", network, tokenizer, "float32")
-    prompt = tokenizer.decode(held_out[: max(2, min(16, settings.context // 2))].tolist())
-    room = min(settings.sample_tokens, settings.context - 16)
-    return [prompt + c.text for c in model.generate(prompt, max_new_tokens=max(1, room), temperature=0.8, seed=1)]
+    prompt = held_out[: min(16, settings.context // 2)].tolist()
+    room = min(settings.sample_tokens, settings.context - len(prompt))
+    written = model.generate(prompt, max_new_tokens=room, temperature=0.8, seed=1)
+    return [tokenizer.decode(prompt) + completion.text for completion in written]
 
 
 def tokens_of(shards: Shards) -> np.ndarray:
@@ -197,14 +197,19 @@ def tokens_of(shards: Shards) -> np.ndarray:
 
 def _tokenizer(rows: list[Row], cuts: list[int], data: DataSettings) -> Tokenizer:
     if data.tokenizer == "characters":  # the held-out part may hold a character that the rest lacks
-        return train_characters(row.texts[0] for row in rows)
-    return train_bpe((row.texts[0][:cut] for row, cut in zip(rows, cuts, strict=True)), data.vocab_size)
+        return train_characters(_text(row) for row in rows)
+    return train_bpe((_text(row)[:cut] for row, cut in zip(rows, cuts, strict=True)), data.vocab_size)
+
+
+def _text(row: Row) -> str:
+    """All that a row says: of a conversation every message."""
+    return "\n".join(row.texts)
 
 
 def _halves(row: Row, cut: int, tokenizer: Tokenizer) -> tuple[Example, Example]:
     """The part to train on and the held-out one, which begins with the last token of the other: from that its own first
     token is predicted."""
-    text = row.texts[0]
+    text = _text(row)
     before, after = tokenizer.encode(text[:cut], add_bos=False), tokenizer.encode(text[cut:], add_bos=False)
     end = [] if tokenizer.eos_id is None else [tokenizer.eos_id]
     make = Example(before, [True] * len(before), row.source, row.number)
