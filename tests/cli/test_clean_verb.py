@@ -6,7 +6,9 @@ import json
 
 import pytest
 
+from glassgpt.cli.clean import FILTERS
 from glassgpt.cli.main import main
+from glassgpt.data import filters
 
 TABLE = "问题,答案\n你好吗？,<p>我很好</p>\n你好吗？,我很好\nx,NULL\n打电话,13812345678\n"
 
@@ -55,6 +57,35 @@ def test_filters_are_chosen_by_name(table, tmp_path):
     assert len(lines(tmp_path / "b")) == 3
     assert main([*base, str(tmp_path / "c"), "--language", "zh", "--min-chars", "8"]) == 0
     assert [line["prompt"] for line in lines(tmp_path / "c")] == ["打电话"]
+
+
+def test_the_help_names_what_the_library_has():
+    from glassgpt.cli.clean import LIMITS
+    from glassgpt.data.filters import CleanSettings
+
+    assert FILTERS.split(", ") == list(filters.FILTERS)
+    assert {name: getattr(CleanSettings(), name) for name in LIMITS} == LIMITS
+
+
+def test_each_filter_can_be_named(table, tmp_path):
+    for name in filters.FILTERS:
+        for flag in ("--skip", "--only"):
+            assert main(["clean", str(table), "--out", str(tmp_path / f"{flag}{name}"), flag, name]) == 0
+
+
+def test_columns_used_and_not_used_are_told(tmp_path, capsys):
+    path = tmp_path / "a.csv"
+    path.write_text("id,问题,答案,日期\n1,你好,您好,2024\n", encoding="utf-8")
+    assert main(["clean", str(path), "--out", str(tmp_path / "out")]) == 0
+    assert "columns used: prompt=问题, response=答案; not used: id, 日期" in capsys.readouterr().err
+
+
+def test_that_nothing_is_left_is_told(tmp_path, capsys):
+    path = tmp_path / "a.csv"
+    path.write_text("question,answer\nx,\n", encoding="utf-8")
+    assert main(["clean", str(path), "--out", str(tmp_path / "out"), "--json"]) == 0
+    told = capsys.readouterr()
+    assert "no row is left" in told.err and json.loads(told.out)["kept"] == 0
 
 
 def test_the_table_is_told_in_the_users_language(table, tmp_path, capsys):

@@ -13,6 +13,11 @@ from glassgpt.cli.options import add_data_options, columns_given, note, print_js
 from glassgpt.core.words import say
 
 TEXT_UNITS = ("paragraph", "file", "line")
+# What --help shows; `data` has what holds, and importing it here would import pandas.
+FILTERS = (
+    "mojibake, html, control, normalize, whitespace, personal, missing, length, language, duplicates, near-duplicates"
+)
+LIMITS = {"min_chars": 1, "max_chars": 10_000_000, "similarity": 0.85}
 
 
 def add_parser(verbs: Any, common: argparse.ArgumentParser, language: str) -> None:
@@ -24,55 +29,34 @@ def add_parser(verbs: Any, common: argparse.ArgumentParser, language: str) -> No
     parser.add_argument("--out", required=True, metavar="DIR", help=say("the new folder for the result", language))
     add_data_options(parser, language)
     parser.add_argument(
-        "--text-unit",
-        choices=TEXT_UNITS,
-        default="paragraph",
-        help=say("what one row of a text file is (default: {value})", language, value="paragraph"),
-    )
+        "--text-unit", choices=TEXT_UNITS, default=TEXT_UNITS[0],
+        help=say("what one row of a text file is (default: {value})", language, value=TEXT_UNITS[0]),
+    )  # fmt: skip
+    several = {
+        "--skip": ("skip", "NAME", say("leave out a filter; may be given several times: {names}", language,
+                                       names=FILTERS)),
+        "--only": ("only", "NAME", say("use this filter alone; may be given several times", language)),
+        "--language": ("languages", "L", say("keep rows in this language: en, zh, ja, ko; may be given several times",
+                                             language)),
+    }  # fmt: skip
+    for flag, (name, metavar, text) in several.items():
+        parser.add_argument(flag, dest=name, action="append", default=[], metavar=metavar, help=text)
     parser.add_argument(
-        "--skip",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help=say("leave out a filter; may be given several times", language),
-    )
-    parser.add_argument(
-        "--only",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help=say("use this filter alone; may be given several times", language),
-    )
-    parser.add_argument(
-        "--no-near-duplicates",
-        action="store_true",
+        "--no-near-duplicates", action="store_true",
         help=say("the same as --skip near-duplicates, the slowest filter", language),
-    )
+    )  # fmt: skip
     parser.add_argument(
-        "--mask-personal",
-        action="store_true",
+        "--mask-personal", action="store_true",
         help=say("put [PHONE], [EMAIL] and the like in the place of personal data", language),
-    )
-    parser.add_argument(
-        "--language",
-        dest="languages",
-        action="append",
-        default=[],
-        metavar="L",
-        help=say("keep rows in this language: en, zh, ja, ko; may be given several times", language),
-    )
-    parser.add_argument(
-        "--min-chars", type=int, metavar="N", help=say("drop rows with fewer characters (default: 1)", language)
-    )
-    parser.add_argument(
-        "--max-chars", type=int, metavar="N", help=say("drop rows with more characters (default: 10000000)", language)
-    )
-    parser.add_argument(
-        "--similarity",
-        type=float,
-        metavar="S",
-        help=say("from which similarity on rows are near-duplicates (default: 0.85)", language),
-    )
+    )  # fmt: skip
+    words = {
+        "min_chars": "drop rows with fewer characters (default: {value})",
+        "max_chars": "drop rows with more characters (default: {value})",
+        "similarity": "from which similarity on rows are near-duplicates (default: {value})",
+    }
+    for name, text in words.items():
+        parser.add_argument("--" + name.replace("_", "-"), type=type(LIMITS[name]), metavar="N",
+                            help=say(text, language, value=LIMITS[name]))  # fmt: skip
     parser.add_argument(
         "--processes", type=int, metavar="N", help=say("processes to work with (default: all cores)", language)
     )
@@ -92,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
     from glassgpt.data.sources import read_rows
 
     skip = [*args.skip, *(["near-duplicates"] if args.no_near_duplicates else [])]
-    given = {name: getattr(args, name) for name in ("min_chars", "max_chars", "similarity", "mask_personal")}
+    given = {name: getattr(args, name) for name in (*LIMITS, "mask_personal")}
     settings = CleanSettings.from_dict(
         {name: value for name, value in given.items() if value is not None}
         | {"skip": skip, "only": args.only, "languages": args.languages}
@@ -112,6 +96,10 @@ def run(args: argparse.Namespace) -> int:
             if bar and task is not None:
                 bar.update(task, description=say("{rows:,} rows", args.language, rows=rows))
 
+        def comparing(done: int, total: int) -> None:
+            if bar and task is not None:
+                bar.update(task, description=say("comparing", args.language), completed=done, total=total)
+
         report = clean(
             read_rows(
                 args.input,
@@ -127,11 +115,14 @@ def run(args: argparse.Namespace) -> int:
             processes=args.processes if args.processes is not None else os.cpu_count() or 1,
             problems=problems,
             progress=cleaned,
+            comparing=comparing,
             language=args.language,
         )
     for file in files:
-        for sentence in file.notes:
+        for sentence in file.sentences():
             note(f"{file.name}: {sentence.text(args.language)}")
+    if not report.kept:
+        note(say("no row is left; {file} has the reasons", args.language, file=Path(report.out) / "rejects.csv"))
     if args.json:
         print_json(report.summary())
         return 0

@@ -10,6 +10,7 @@ from glassgpt.core.words import Sentence
 from glassgpt.data.encoding import show_marks
 
 TextUnit = Literal["file", "paragraph", "line"]
+_NAMED = 20  # columns that are named to the user
 SHOWN = 500  # characters of a problem's text
 
 
@@ -54,6 +55,14 @@ class SourceReport:
     rows: int = 0
     problems: int = 0
     notes: list[Sentence] = field(default_factory=list)
+
+    def sentences(self) -> list[Sentence]:
+        """The notes, and what became of the columns."""
+        used = ", ".join(f"{role}={column}" for role, column in self.columns.items())
+        if not self.ignored:
+            return [*self.notes, *([Sentence("columns used: {used}", used=used)] if used else [])]
+        ignored = ", ".join(self.ignored[:_NAMED]) + (", …" if len(self.ignored) > _NAMED else "")
+        return [*self.notes, Sentence("columns used: {used}; not used: {ignored}", used=used, ignored=ignored)]
 
 
 @dataclass
