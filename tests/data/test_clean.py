@@ -416,6 +416,13 @@ def test_naughty_strings_pass_through_and_are_shown_not_obeyed(shared_data, tmp_
     assert again.changed == 0 and again.dropped == {}
 
 
+def test_the_page_shows_characters_that_cannot_be_seen(tmp_path):
+    clean(text_rows("zero\u200bwidth and \x07bell"), tmp_path / "out")
+    seen = Tags()
+    seen.feed((tmp_path / "out" / "report.html").read_text(encoding="utf-8"))
+    assert "zero[U+200B]width and [U+0007]bell" in seen.words and "zerowidth and bell" in seen.words
+
+
 def test_the_page_shows_what_was_changed_and_every_filter_that_worked(tmp_path):
     report = clean(sample(), tmp_path / "out", language="zh", settings=CleanSettings(mask_personal=True))
     seen = Tags()

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from glassgpt.data.personal import chinese_id, find_personal, luhn, mask_personal
+from glassgpt.data.personal import chinese_id, find_personal, hong_kong_id, luhn, mask_personal, taiwan_id
 
 # Test numbers that card networks and payment services publish.
 CARDS = ["4111111111111111", "4012888888881881", "5555555555554444", "5105105105105100", "378282246310005",
@@ -36,6 +36,16 @@ def test_published_identity_numbers_pass_and_every_other_check_character_fails(n
         assert not chinese_id(number[:-1] + digit)
 
 
+@pytest.mark.parametrize(
+    ("check", "number", "signs"), [(taiwan_id, "A123456789", "0123456789"), (hong_kong_id, "A123456(3)", "0123456789A")]
+)
+def test_of_the_check_characters_of_taiwan_and_hong_kong_one_is_right(check, number, signs):
+    """The numbers that explanations of the two schemes use as their example."""
+    at = -2 if ")" in number else -1
+    right = [sign for sign in signs if check(number[:at] + sign + number[len(number) + at + 1 :])]
+    assert right == [number[at]]
+
+
 def test_an_identity_number_needs_a_real_date_and_the_right_check_digit():
     assert mask_personal("身份证11010519491231002X，") == "身份证[ID]，"
     assert find_personal("身份证110105194912310021，") == {}
@@ -59,6 +69,11 @@ def test_an_identity_number_needs_a_real_date_and_the_right_check_digit():
         ("热线400-810-8888", "热线[PHONE]"),
         ("写信给zhang.san+a@mail.example.com.cn吧", "写信给[EMAIL]吧"),
         ("Bob <bob@example.org>", "Bob <[EMAIL]>"),
+        ("0086-13812345678", "[PHONE]"),
+        ("身分證字號A123456789，", "身分證字號[ID]，"),
+        ("my HKID is A123456(3).", "my HKID is [ID]."),
+        ("身份證C123456（9）", "身份證[ID]"),
+        ("SSN 078-05-1120", "SSN [ID]"),
         ("护照号码：E12345678", "护照号码：[PASSPORT]"),
         ("passport no. G12345678", "passport no. [PASSPORT]"),
     ],
@@ -86,6 +101,10 @@ def test_personal_data_is_masked(text, masked):
         "population 1400000000, distance 384400000 m",
         "id 1111111111111111 and 4111111111111112",
         "x = 2 + 12345678901",
+        "A123456788 and A323456789",
+        "A123456(4) or f123456(3)",
+        "000-12-3456, 666-12-3456, 912-12-3456, 123-00-4567, 123-45-0000",
+        "part 123-45-6789",
         "@property def f(self): return a@b",
         "2020-2024, 1990-2000, 555-1234",
         "0.1 0.2 0.3 0.4 0.5 0.6 0.7",

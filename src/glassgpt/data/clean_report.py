@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from glassgpt.core.html import Html, bars, element, page, table
 from glassgpt.core.words import Sentence, say
 from glassgpt.data.filters import FILTERS, FilterCount
+from glassgpt.data.repair import UNSEEN
 from glassgpt.data.which_language import LANGUAGES
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ _LANGUAGE_NAMES = {
 }
 _KIND_NAMES = {
     "EMAIL": Sentence("e-mail addresses"),
-    "ID": Sentence("Chinese identity numbers"),
+    "ID": Sentence("identity numbers"),
     "CARD": Sentence("bank card numbers"),
     "PASSPORT": Sentence("passport numbers"),
     "PHONE": Sentence("telephone numbers"),
@@ -173,7 +174,7 @@ class CleanReport:
             counted = self.filters.get(name)
             if counted and counted.examples:
                 parts.append(element("h3", f"{name}: ", WHAT_IT_DOES[name].text(language)))
-                rows = [(e.source, e.number, e.before, e.after) for e in counted.examples]
+                rows = [(e.source, e.number, _visible(e.before), _visible(e.after)) for e in counted.examples]
                 parts.append(table(head, rows))
         return page(say("Cleaning report", language), language, *parts)
 
@@ -196,6 +197,11 @@ class CleanReport:
     def _personal_text(self, language: str) -> str:
         comma = "，" if language == "zh" else ", "
         return comma.join(f"{_KIND_NAMES[kind].text(language)} {count:,}" for kind, count in self.personal.items())
+
+
+def _visible(text: str) -> str:
+    """With the code of each character that a page would not show."""
+    return UNSEEN.sub(lambda found: "".join(f"[U+{ord(c):04X}]" for c in found[0]), text)
 
 
 def _bin_names() -> list[str]:

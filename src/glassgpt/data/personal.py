@@ -11,7 +11,7 @@ from collections.abc import Callable
 from datetime import date
 
 # What a text must have before the patterns are tried: an "@", or seven digits not far from each other.
-_MAYBE = re.compile(r"@|\d(?:[-\s().]{0,3}\d){6}")
+_MAYBE = re.compile(r"@|\d(?:[-\s().（]{0,3}\d){6}|\d{6}[(（]A")
 _PLACE = r"(?<![A-Za-z0-9_.@+#¥$€£-])"  # where a number may begin
 _END = r"(?![A-Za-z0-9_@]|[.,-]\d|\s?[元%])"
 _OTHER_NUMBER = re.compile(
@@ -36,6 +36,22 @@ def chinese_id(number: str) -> bool:
         return False
     total = sum(int(d) * pow(2, 17 - at, 11) for at, d in enumerate(number[:17]))
     return born <= date.today() and "10X98765432"[total % 11] == number[17].upper()
+
+
+def taiwan_id(number: str) -> bool:
+    """Whether a letter and nine digits have the check digit of an identity number of Taiwan."""
+    place = 10 + "ABCDEFGHJKLMNPQRSTUVXYWZIO".index(number[0].upper())
+    digits = [place // 10, place % 10, *map(int, number[1:])]
+    return sum(d * w for d, w in zip(digits, (1, 9, 8, 7, 6, 5, 4, 3, 2, 1, 1), strict=True)) % 10 == 0
+
+
+def hong_kong_id(number: str) -> bool:
+    """Whether one or two letters and six digits have the check character, in brackets, of an identity card of Hong
+    Kong; a missing first letter counts as a space."""
+    signs = re.sub(r"[^A-Z0-9]", "", number.upper()).rjust(9)
+    values = [36 if c == " " else ord(c) - 55 if c.isalpha() else int(c) for c in signs[:-1]]
+    total = sum(v * w for v, w in zip(values, range(9, 1, -1), strict=True))
+    return (total + (10 if signs[-1] == "A" else int(signs[-1]))) % 11 == 0
 
 
 def _card(number: str) -> bool:
@@ -71,6 +87,10 @@ _KINDS: tuple[tuple[str, re.Pattern[str], Callable[[str], bool]], ...] = (
         _always,
     ),
     ("ID", re.compile(_PLACE + r"[1-9]\d{5}(?:18|19|20)\d{2}[01]\d[0-3]\d{4}[\dXx]" + _END), chinese_id),
+    ("ID", re.compile(_PLACE + r"[A-Z][12]\d{8}" + _END), taiwan_id),
+    ("ID", re.compile(_PLACE + r"[A-Z]{1,2}\d{6}[(（][\dA][)）](?!\w)"), hong_kong_id),
+    # Of the United States: social security numbers, in whose parts these never stand.
+    ("ID", re.compile(_PLACE + r"(?!000|666|9)\d{3}-(?!00)\d{2}-(?!0000)\d{4}" + _END), _always),
     ("CARD", re.compile(_PLACE + r"[2-6]\d{3}(?:[ -]?\d{4,6}){2}(?:[ -]?\d{1,5}){0,2}" + _END), _card),
     ("PASSPORT", re.compile(r"(护照号?码?[^\dA-Za-z]{0,8})(?:[EG]\d{8}|E[A-Z]\d{7})" + _END), _always),
     (
@@ -79,7 +99,7 @@ _KINDS: tuple[tuple[str, re.Pattern[str], Callable[[str], bool]], ...] = (
         _always,
     ),
     ("PHONE", re.compile(r"(?<![\w+])(?<!\d )\+[1-9]\d{0,3}(?:[ -]?\(?\d{1,4}\)?){1,5}" + _END), _international),
-    ("PHONE", re.compile(_PLACE + r"(?:86[- ]?)?1[3-9]\d(?:[- ]?\d{4}){2}" + _END), _always),
+    ("PHONE", re.compile(_PLACE + r"(?:(?:00)?86[- ]?)?1[3-9]\d(?:[- ]?\d{4}){2}" + _END), _always),
     ("PHONE", re.compile(_PLACE + r"[(（]?0(?:10|2\d|[3-9]\d{2})(?:[)）] ?|[- ])\d{3,4}[- ]?\d{4}" + _END), _always),
     ("PHONE", re.compile(_PLACE + r"[48]00-(?:\d{3}-\d{4}|\d{4}-\d{3})" + _END), _always),
     (
@@ -108,7 +128,7 @@ def _replace(text: str) -> tuple[str, dict[str, int]]:
     for kind, pattern, check in _KINDS:
 
         def mask(found: re.Match[str], kind: str = kind, check: Callable[[str], bool] = check) -> str:
-            if kind in ("CARD", "PHONE") and _announced_as_other(found):
+            if kind in ("ID", "CARD", "PHONE") and _announced_as_other(found):
                 return found[0]
             if not check(found[0]):
                 return found[0]

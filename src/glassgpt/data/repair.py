@@ -109,7 +109,7 @@ def _character(entity: re.Match[str]) -> str:
 # ---- control characters ---------------------------------------------------------------------------------------------
 _EMOJI = "\u00a9\u00ae\u203c-\u3299\ufe0f\U0001f000-\U0001faff"
 _JOINED_SCRIPTS = "\u0600-\u0dff\u0f00-\u109f\u1780-\u18af\ua840-\ua87f\ufb50-\ufdff\ufe70-\ufefc"
-_UNUSUAL = re.compile(  # finds texts that may need the rest
+UNSEEN = re.compile(  # finds texts that may need the rest
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\xad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ufffe"
     "\uffff\ud800-\udfff\U000e0000-\U000e007f]|\r(?!\n)"
 )
@@ -127,7 +127,7 @@ _RIGHT_TO_LEFT = re.compile("[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]")
 def strip_control(text: str) -> str:
     """Without control and zero-width characters; joiners stay in emoji and in scripts that are written with them,
     marks of direction beside scripts that run from right to left, the tags in flags."""
-    if not _UNUSUAL.search(text):
+    if not UNSEEN.search(text):
         return text
     text = _LINE_ENDS.sub("\n", _TERMINAL.sub("", text))
     text = _FLAGS.sub(lambda found: found[1] or "", text)
