@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
@@ -25,6 +26,7 @@ from glassgpt.engine.language_model import LanguageModel
 from glassgpt.engine.load import load
 from glassgpt.evaluation.answers import Answer, answer_rows
 from glassgpt.formats.checkpoint import save_checkpoint
+from glassgpt.formats.place import find_model
 from glassgpt.model.config import ModelConfig
 from glassgpt.model.gpt import GPT
 from glassgpt.text.bpe import train_bpe
@@ -96,8 +98,11 @@ def build(
 
     Raises:
         InputError: no row is left after cleaning, or nothing can be held out.
+        NotFoundError: the model is unknown.
         GlassError: whatever reading, cleaning or training refuses.
     """
+    if settings.finetune.base != SCRATCH:
+        find_model(settings.finetune.base)  # a wrong name is told now, and not when a large file has been cleaned
     tell(Sentence("reading and cleaning {data}", data=data))
     problems: list[Problem] = []
     sources: list[SourceReport] = []
@@ -110,7 +115,7 @@ def build(
         language=language,
     )
     story = Story(str(data), sources, report)
-    kept = _kept(run, sources)
+    kept = _kept(run)
     if not kept:
         raise InputError(
             "of {count} rows none is left after cleaning",
@@ -143,10 +148,15 @@ def build(
     return Built(story, tuned)
 
 
-def _kept(run: Run, sources: Sequence[SourceReport]) -> list[Row]:
+def _kept(run: Run) -> list[Row]:
     """The clean rows, under the names and numbers of the file that they came from."""
     path = run.folder / CLEANING / "clean.jsonl"
-    return list(read_rows(path)) if path.stat().st_size else []
+    rows = list(read_rows(path)) if path.stat().st_size else []
+    with path.open(encoding="utf-8") as lines:
+        for row, line in zip(rows, lines, strict=True):
+            origin = json.loads(line)
+            row.source, row.number = origin["source"], origin["row"]
+    return rows
 
 
 def _with_base(run: Run, settings: FineTuneSettings, rows: Sequence[Row]) -> FineTuneSettings:
