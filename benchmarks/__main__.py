@@ -1,6 +1,8 @@
 """`make bench`: loading and generating, glassgpt beside transformers on the same files, alternately in one run.
 
     python -m benchmarks [--models smollm2 gemma3-270m] [--runs 3]
+    python -m benchmarks NAME ...          another part of this folder with its own options, such as `cleaning`;
+                                           make bench ARGS="cleaning --rows 100000"
 
 Each load runs in a process of its own, the file warm in the system's cache. Times in seconds, medians of the runs.
 """
@@ -11,13 +13,16 @@ import argparse
 import json
 import os
 import platform
+import runpy
 import subprocess
 import sys
+from pathlib import Path
 from statistics import median
 
 from glassgpt.core.threads import thread_budget
 from glassgpt.formats.fetch import locate
 
+PARTS = sorted(path.stem for path in Path(__file__).parent.glob("[a-z]*.py"))
 PROMPT, NEW_TOKENS = "Once upon a time", 64
 
 OURS = """
@@ -63,9 +68,15 @@ def measure(code: str, path: str) -> dict:
 
 
 def main() -> None:
+    """Another part, or the comparison."""
+    if sys.argv[1:] and sys.argv[1] in PARTS:
+        name = sys.argv.pop(1)
+        runpy.run_module(f"benchmarks.{name}", run_name="__main__", alter_sys=True)
+        return
     parser = argparse.ArgumentParser(prog="python -m benchmarks")
     parser.add_argument("--models", nargs="+", default=["smollm2", "gemma3-270m"])
     parser.add_argument("--runs", type=int, default=3)
+    parser.epilog = "Other parts, with options of their own: " + ", ".join(PARTS)
     args = parser.parse_args()
     print(
         f"{platform.system()} {platform.machine()}, {thread_budget()} cores, load {os.getloadavg()[0]:.1f}, float32\n"
