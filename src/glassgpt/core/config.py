@@ -75,8 +75,10 @@ def override(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str,
     merged = dict(values)
     for key, value in changes.items():
         if isinstance(value, Mapping):
-            inner = merged.get(key)
-            merged[key] = override(inner if isinstance(inner, Mapping) else {}, value)
+            inner = merged.get(key, {})
+            inside = override(inner if isinstance(inner, Mapping) else {}, value)
+            if inside or isinstance(inner, Mapping):  # a table of nothing but None takes nothing away
+                merged[key] = inside
         elif value is not None:
             merged[key] = value
     return merged

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from glassgpt.core.errors import InputError
+from glassgpt.core.errors import ConfigError, InputError
 from glassgpt.core.runs import Run
 from glassgpt.core.words import Sentence
 from glassgpt.data.clean import clean
@@ -46,12 +46,20 @@ PLAIN = "plain"
 @dataclass(frozen=True)
 class BuildSettings:
     """What a build does: `clean` is `CleanSettings`' changes, `held_out` the share of rows that is measured on,
-    `answers` how many of those are answered before and after."""
+    `answers` how many of those are answered before and after. Raises ConfigError."""
 
     finetune: FineTuneSettings = field(default_factory=FineTuneSettings)
     clean: dict[str, Any] = field(default_factory=dict)
     held_out: float = 0.1
     answers: int = 20
+
+    def __post_init__(self) -> None:
+        if not 0 < self.held_out < 1:
+            raise ConfigError("{name} is {value}; expected a number above 0 and below 1", name="held_out",
+                              value=self.held_out)  # fmt: skip
+        if self.answers < 0:
+            raise ConfigError("{name} is {value}; expected {least} or more", name="answers", value=self.answers,
+                              least=0)  # fmt: skip
 
 
 @dataclass

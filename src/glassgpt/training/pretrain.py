@@ -52,8 +52,10 @@ def prepare(run: Run, rows: Iterable[Row], recipe: Recipe) -> Recipe:
 
     Raises:
         InputError: there is too little text for one window on either side.
+        ConfigError: the recipe's network cannot be made.
     """
     recipe = replace(recipe, train=_resolved(recipe.train))
+    network_config(recipe, vocab_size=256)  # what is wrong with the network is told before the text is read
     train_settings, folder = recipe.train, run.folder
     rows = list(rows)
     cuts = [round(len(_text(row)) * (1 - recipe.data.validation)) for row in rows]
@@ -115,12 +117,17 @@ def pretrain(
     return Pretrained(result, network, tokenizer)
 
 
-def make_network(recipe: Recipe, vocab_size: int) -> GPT:
-    """The recipe's network with its first weights, which are a function of the seed."""
+def network_config(recipe: Recipe, vocab_size: int) -> ModelConfig:
+    """What the recipe says of its network; raises ConfigError."""
     make = ModelConfig.modern if recipe.base == "modern" else ModelConfig.gpt2
     sizes = {"context_length": recipe.train.context, "vocab_size": vocab_size}
+    return make(**(sizes | recipe.model))
+
+
+def make_network(recipe: Recipe, vocab_size: int) -> GPT:
+    """The recipe's network with its first weights, which are a function of the seed."""
     torch.manual_seed(recipe.train.seed)
-    network = GPT(make(**(sizes | recipe.model)))
+    network = GPT(network_config(recipe, vocab_size))
     if recipe.base == "modern":
         start_quietly(network)
     return network.train()

@@ -85,11 +85,20 @@ class TrainSettings:
 
 @dataclass(frozen=True)
 class LoraSettings:
-    """The size of a low-rank correction; rank 0 trains all weights instead."""
+    """The size of a low-rank correction; rank 0 trains all weights instead. Raises ConfigError."""
 
     rank: int = 16
     alpha: float = 32.0
     dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.rank <= 1024:
+            raise ConfigError("{name} is {value}; expected a whole number from {least} to {most}", name="rank",
+                              value=self.rank, least=0, most=1024)  # fmt: skip
+        check_above_0("alpha", self.alpha)
+        if not 0 <= self.dropout < 1:
+            raise ConfigError("{name} is {value}; expected 0 or more and less than 1", name="dropout",
+                              value=self.dropout)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -115,6 +124,12 @@ class Recipe:
     model: dict[str, Any] = field(default_factory=dict)
     data: DataSettings = field(default_factory=DataSettings)
     train: TrainSettings = field(default_factory=TrainSettings)
+
+
+def check_above_0(name: str, value: float) -> None:
+    """Raise ConfigError unless it is a number above 0, and no absurd one."""
+    if not 0 < value < 1e6:
+        raise ConfigError("{name} is {value}; expected a number above 0", name=name, value=value)
 
 
 def read_recipe(path: Path, changes: dict[str, Any] | None = None) -> Recipe:

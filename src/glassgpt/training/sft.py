@@ -29,7 +29,7 @@ from glassgpt.model.lora import adapter_state, add_lora, load_adapter, merge_lor
 from glassgpt.training.loop import Event, Result, Stage, autocast, train
 from glassgpt.training.machine import best_precision
 from glassgpt.training.pretrain import HELD_OUT, TRAIN, make_optimizers
-from glassgpt.training.settings import LoraSettings, TrainSettings
+from glassgpt.training.settings import LoraSettings, TrainSettings, check_above_0
 from glassgpt.training.state import load_tensors, save_tensors
 from glassgpt.training.workers import Workers
 
@@ -45,7 +45,7 @@ SAMPLES, EVALUATIONS = 3, 6
 class FineTuneSettings:
     """What is fine-tuned and how: the model's name or folder, its template where it must be named, the size of the
     correction (rank 0: all weights), how often every example is read, and the loop's settings (`steps` follows from
-    `epochs`)."""
+    `epochs`). Raises ConfigError."""
 
     base: str = "smollm2"
     template: str = ""
@@ -53,6 +53,9 @@ class FineTuneSettings:
     lora: LoraSettings = field(default_factory=LoraSettings)
     train: TrainSettings = field(default_factory=lambda: TrainSettings(**ANSWERS))
     order: Literal["shuffled", "sequential"] = "shuffled"
+
+    def __post_init__(self) -> None:
+        check_above_0("epochs", self.epochs)
 
 
 @dataclass(frozen=True)
