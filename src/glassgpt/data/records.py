@@ -160,15 +160,8 @@ def parquet_records(
         ConfigError: pyarrow is not installed.
         FormatError: the file is damaged.
     """
-    try:
-        parquet: Any = import_module("pyarrow.parquet")
-        arrow: Any = import_module("pyarrow")
-    except ImportError:
-        raise ConfigError(
-            "reading {name} needs pyarrow, which is not installed",
-            hint='Install it with `pip install "glassgpt[parquet]"`, or save the file as JSONL or CSV.',
-            name=name,
-        ) from None
+    parquet = _library("pyarrow.parquet", "parquet", name)
+    arrow = _library("pyarrow", "parquet", name)
     if path.stat().st_size == 0:
         raise InputError("{name} is empty", hint="Give a file with at least one record.", name=name)
     try:
@@ -204,14 +197,7 @@ def hub_records(name: str) -> Iterator[dict[str, Any]]:
             hint="Names look like hf:owner/name or hf:owner/name:train.",
             name=name,
         )
-    try:
-        datasets: Any = import_module("datasets")
-    except ImportError:
-        raise ConfigError(
-            "reading {name} needs datasets, which is not installed",
-            hint='Install it with `pip install "glassgpt[hub-data]"`, or download the file and give its path.',
-            name=name,
-        ) from None
+    datasets = _library("datasets", "hub-data", name)
     try:
         yield from datasets.load_dataset(match[1], split=match[2] or "train", streaming=True)
     except Exception as error:  # whatever the library and the network raise
@@ -220,4 +206,18 @@ def hub_records(name: str) -> Iterator[dict[str, Any]]:
             hint="Check the name, the split and the connection, or download the file and give its path.",
             name=name,
             reason=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:200],
+        ) from None
+
+
+def _library(module: str, extra: str, name: str) -> Any:
+    """A library that only some installations have; ConfigError where it is missing."""
+    try:
+        return import_module(module)
+    except ImportError:
+        raise ConfigError(
+            "reading {name} needs {library}, which is not installed",
+            hint='Install it with `pip install "glassgpt[{extra}]"`, or give the data as a JSONL or CSV file.',
+            name=name,
+            library=module.partition(".")[0],
+            extra=extra,
         ) from None
