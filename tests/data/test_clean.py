@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
+import subprocess
+import sys
+import time
 from collections import Counter
 from html.parser import HTMLParser
 from pathlib import Path
 
+import psutil
 import pytest
 from benchmarks.cleaning import FILES, against_truth
 from hypothesis import given, settings
@@ -262,6 +266,24 @@ def test_an_interrupted_run_leaves_nothing(tmp_path, monkeypatch, failure, proce
     with pytest.raises(failure):
         clean(reading(), tmp_path / "out", processes=processes)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signal that ends a process so abruptly")
+def test_no_process_outlives_the_one_that_started_it(tmp_path):
+    """They waited for work for ever when the parent was killed."""
+    path = tmp_path / "a.csv"
+    path.write_text("question,answer\n" + "".join(f"question {n} of many,answer {n}\n" for n in range(400_000)))
+    command = [sys.executable, "-m", "glassgpt", "clean", str(path), "--out", str(tmp_path / "out"), "--processes", "2"]
+    with psutil.Popen(command, stderr=subprocess.DEVNULL) as running:
+        workers: list[psutil.Process] = []
+        until = time.monotonic() + 60
+        while len(workers) < 3 and time.monotonic() < until:  # two, and the one that keeps count of shared resources
+            time.sleep(0.05)
+            workers = running.children(recursive=True)
+        running.kill()
+    assert len(workers) == 3
+    assert psutil.wait_procs(workers, timeout=20)[1] == []
 
 
 def test_what_is_saved_is_never_overwritten(tmp_path):

@@ -9,6 +9,7 @@ import json
 import multiprocessing
 import os
 import signal
+import threading
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -75,7 +76,7 @@ def works_of(rows: Iterable[Row], settings: CleanSettings, processes: int | None
     # A fresh process has no threads and locks of this one, and works the same on every system.
     context = multiprocessing.get_context("spawn")
     try:
-        with ProcessPoolExecutor(processes, context, initializer=_leave_interrupts_to_the_parent) as pool:
+        with ProcessPoolExecutor(processes, context, initializer=_begin) as pool:
             waiting: deque[Future[Work]] = deque()
             for group in groups:
                 waiting.append(pool.submit(_work_elsewhere, settings, [_pack(row) for row in group]))
@@ -103,8 +104,17 @@ def _groups(rows: Iterable[Row]) -> Iterator[list[Row]]:
         yield group
 
 
-def _leave_interrupts_to_the_parent() -> None:
+def _begin() -> None:
+    """In a new process: Ctrl-C is the parent's to answer, and when the parent is gone, however it ended, so is this."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _pack(row: Row) -> tuple[str, int, tuple[str, ...], list[str]]:
