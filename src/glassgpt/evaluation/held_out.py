@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from glassgpt.data.batches import Batch
+from glassgpt.model.fused import HeadLoss, worth_it
 from glassgpt.model.gpt import GPT
 
 TOKENS_AT_A_TIME = 2048
@@ -46,8 +47,11 @@ def answer_loss(network: GPT, batch: Batch) -> Tensor:
     ids, targets, segments = tensors_of(batch, network.embed.weight.device)
     hidden = network.hidden(ids, segments=segments)  # [B, T, C]
     learned = targets >= 0
-    logits = network.logits(hidden[learned]).float()  # [trained, V]
-    return F.cross_entropy(logits, targets[learned], reduction="sum")
+    hidden, targets = hidden[learned], targets[learned]  # [trained, C]
+    if worth_it(hidden) and network.config.logit_softcap is None:
+        head = network.embed if network.head is None else network.head
+        return HeadLoss.apply(hidden, head.weight, targets)
+    return F.cross_entropy(network.logits(hidden).float(), targets, reduction="sum")
 
 
 def tensors_of(batch: Batch, device: torch.device) -> tuple[Tensor, Tensor, Tensor | None]:

@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 
 from glassgpt.core.errors import FormatError, GlassError
 from glassgpt.formats.huggingface import read_json, read_safetensors
-from glassgpt.formats.weights import build
+from glassgpt.formats.weights import build, to_save
 from glassgpt.model.config import ModelConfig
 from glassgpt.model.gpt import GPT
 from glassgpt.text.tokenizer import Tokenizer
@@ -70,7 +70,7 @@ def save_checkpoint(folder: str | Path, network: GPT, tokenizer: Tokenizer, temp
 
 def write_checkpoint(folder: Path, network: GPT, tokenizer: Tokenizer, template: str = "") -> None:
     """Put a checkpoint's files into a folder that the caller moves into place; raises OSError."""
-    tensors = {name: p.detach().cpu().contiguous().clone() for name, p in network.named_parameters()}
+    tensors = {name: to_save(p) for name, p in network.named_parameters()}
     try:
         save_file(tensors, folder / WEIGHTS_FILE)
     except SafetensorError as error:  # how the library tells of a full disk

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from glassgpt.core.errors import FormatError, NotFoundError
 from glassgpt.formats.families import read_settings, weight_names, write_settings
-from glassgpt.formats.weights import build, check_shape
+from glassgpt.formats.weights import build, check_shape, to_save
 from glassgpt.model.config import ModelConfig
 from glassgpt.model.gpt import GPT
 
@@ -63,7 +63,7 @@ def save_huggingface(model: GPT, folder: str | Path) -> None:
     folder = Path(folder)
     settings = write_settings(model.config) | {"dtype": "float32"}
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = {name: t.detach().float().cpu().contiguous().clone() for name, t in _their_tensors(model)}
+    tensors = {name: to_save(t.float()) for name, t in _their_tensors(model)}
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     (folder / "config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
 

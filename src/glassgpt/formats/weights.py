@@ -65,6 +65,13 @@ def build(config: ModelConfig, tensors: Iterable[tuple[str, Tensor]], source: st
     return model.eval().requires_grad_(False)
 
 
+def to_save(tensor: Tensor) -> Tensor:
+    """A tensor as a file wants it: on the CPU, in one piece, alone in its memory. Copied only where it is not: a copy of
+    every weight would double what saving takes."""
+    tensor = tensor.detach().cpu().contiguous()
+    return tensor if tensor.untyped_storage().nbytes() == tensor.nbytes else tensor.clone()
+
+
 def check_shape(source: str, name: str, given: tuple[int, ...], expected: tuple[int, ...]) -> None:
     """Raise FormatError unless a tensor has the shape that the settings call for."""
     if given != expected:

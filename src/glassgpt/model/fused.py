@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 # Beyond so many positions the table of who looks at whom, kept for the way back, weighs more than it saves.
 LONGEST_EXPLICIT = 1024
@@ -59,6 +60,32 @@ class SquaredReLU(torch.autograd.Function):
         """2 max(x, 0) g."""
         (g,), (positive,) = gradients, ctx.saved_tensors
         return (g * positive).mul_(2)
+
+
+class Gated(torch.autograd.Function):
+    """silu(gate) up, or gelu(gate) up in its tanh form: what the MLPs of Llama and Gemma do between their products. Only
+    the two factors are kept; the activation is computed again on the way back."""
+
+    @staticmethod
+    def forward(ctx: Any, gate: Tensor, up: Tensor, kind: str) -> Tensor:
+        """The product."""
+        ctx.save_for_backward(gate, up)
+        ctx.kind = kind
+        return _activated(gate, kind).mul_(up)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
+        """act'(gate) up g, and act(gate) g."""
+        (g,), (gate, up) = gradients, ctx.saved_tensors
+        if ctx.kind == "swiglu":
+            for_gate = torch.ops.aten.silu_backward(g * up, gate)
+        else:
+            for_gate = torch.ops.aten.gelu_backward(g * up, gate, approximate="tanh")
+        return for_gate, _activated(gate, ctx.kind).mul_(g), None
+
+
+def _activated(gate: Tensor, kind: str) -> Tensor:
+    return F.silu(gate) if kind == "swiglu" else F.gelu(gate, approximate="tanh")
 
 
 class Rotation(torch.autograd.Function):
@@ -120,6 +147,47 @@ class Attention(torch.autograd.Function):
         for_q = torch.bmm(for_scores, k).view(batch, heads, length, width)
         for_k = torch.bmm(for_scores.transpose(1, 2), q)
         return for_q, for_k.view(batch, ctx.shared, -1, width), for_v.view(batch, ctx.shared, -1, width), None, None
+
+
+class HeadLoss(torch.autograd.Function):
+    """The sum of the cross entropies of `hidden` [N, C] against `targets` [N] under a head `weight` [V, C], a few rows at
+    a time: scores for a whole vocabulary would be the largest thing in memory, and their gradients once more. So the
+    gradient is computed on the way forward, where they are at hand."""
+
+    ROWS = 64
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+        """The loss; keeps its gradients."""
+        kind, given = hidden.device.type, hidden.dtype
+        if torch.is_autocast_enabled(kind):
+            hidden, weight = (t.to(torch.get_autocast_dtype(kind)) for t in (hidden, weight))
+        total = hidden.new_zeros((), dtype=_wide(hidden))
+        for_hidden = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
+        for_weight = torch.zeros_like(weight) if ctx.needs_input_grad[1] else None
+        with torch.autocast(kind, enabled=False):
+            for start in range(0, len(hidden), HeadLoss.ROWS):
+                part = slice(start, start + HeadLoss.ROWS)
+                rows, wanted = hidden[part], targets[part, None]
+                logits = (rows @ weight.T).to(total.dtype)  # [64, V]
+                scale = torch.logsumexp(logits, dim=-1, keepdim=True)
+                total += (scale - logits.gather(1, wanted)).sum()
+                slope = logits.sub_(scale).exp_()
+                slope.scatter_add_(1, wanted, torch.full_like(scale, -1.0))
+                slope = slope.to(hidden.dtype)
+                if for_hidden is not None:
+                    torch.mm(slope, weight, out=for_hidden[part])
+                if for_weight is not None:
+                    for_weight.addmm_(slope.T, rows)
+        ctx.save_for_backward(*(t.to(given) for t in (for_hidden, for_weight) if t is not None))
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        """Those gradients times what comes from above, a single number."""
+        kept = [t * gradients[0].to(t.dtype) for t in ctx.saved_tensors]
+        for_hidden = kept.pop(0) if ctx.needs_input_grad[0] else None
+        return for_hidden, kept.pop(0) if ctx.needs_input_grad[1] else None, None
 
 
 @lru_cache(maxsize=4)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from glassgpt.core.errors import ConfigError
-from glassgpt.model.fused import RMSNormFunction, SquaredReLU, worth_it
+from glassgpt.model.fused import Gated, RMSNormFunction, SquaredReLU, worth_it
 
 
 class RMSNorm(nn.Module):
@@ -94,7 +94,10 @@ class GatedMLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`x` [..., C] to the same shape."""
-        return self.down(activate(self.gate(x), self.kind) * self.up(x))
+        gate, up = self.gate(x), self.up(x)
+        if worth_it(gate):
+            return self.down(Gated.apply(gate, up, self.kind))
+        return self.down(activate(gate, self.kind) * up)
 
 
 def activate(x: Tensor, kind: str) -> Tensor:

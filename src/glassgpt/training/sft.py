@@ -13,6 +13,7 @@ import torch
 
 from glassgpt.core.config import settings_from
 from glassgpt.core.errors import InputError
+from glassgpt.core.memory import release
 from glassgpt.core.runs import CHECKPOINTS, MODEL, Run
 from glassgpt.core.words import Sentence
 from glassgpt.data.batches import ROW_TOKENS, Batch, ExampleBatches, pack_examples
@@ -170,7 +171,9 @@ def finetune(
     best = result.progress.best_step
     if best and best != result.progress.step:
         restore(run.folder / CHECKPOINTS / f"step-{best:08d}")
+    release()
     model = replace(base, network=(merge_lora(network) if lora else network).float().eval().requires_grad_(False))
+    release()
     model.save(run.folder / MODEL)
     run.update(status="stopped" if result.signal else "finished", progress=asdict(result.progress))
     return FineTuned(result, model)

@@ -25,6 +25,7 @@ from torch import Tensor
 from glassgpt.core.errors import FormatError, GlassError
 from glassgpt.core.files import new_folder, sha256
 from glassgpt.core.runs import CHECKPOINTS
+from glassgpt.formats.weights import to_save
 from glassgpt.core.words import Sentence
 
 STATE, TENSORS = "trainer.json", "trainer.safetensors"
@@ -62,7 +63,7 @@ def save_state(
 def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
     """A safetensors file; raises OSError, as any writing does."""
     try:
-        save_file({name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}, path)
+        save_file({name: to_save(t) for name, t in tensors.items()}, path)
     except SafetensorError as error:  # how the library tells of a full disk
         raise OSError(str(error)) from error
 
