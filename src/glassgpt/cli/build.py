@@ -61,7 +61,11 @@ def run(args: argparse.Namespace) -> int:
     from glassgpt.training.sft import ANSWERS
 
     given = {
-        "finetune": {"base": args.base, "epochs": args.epochs, "train": ANSWERS | {"seed": 1 if args.seed is None else args.seed}},
+        "finetune": {
+            "base": args.base,
+            "epochs": args.epochs,
+            "train": ANSWERS | {"seed": 1 if args.seed is None else args.seed},
+        },
         "clean": {"mask_personal": True} if args.mask_personal else {},
     }
     settings = settings_from(BuildSettings, override(override({}, given), changes_given(args)))
