@@ -1,10 +1,10 @@
-"""Fine-tuning by LoRA, glassgpt beside TRL's SFTTrainer with PEFT: same rows in the same order, same ids and masks, same
-first weights, rank 16 on all linear layers, batch 8, AdamW at a constant rate.
+"""Fine-tuning by LoRA, glassgpt beside TRL's SFTTrainer with PEFT: same rows in the same order, same ids and masks,
+same first weights, rank 16 on all linear layers, batch 8, AdamW at a constant rate.
 
     python -m benchmarks.lora --data FILE [--steps 12] [--rounds 2] [--peer PYTHON]
 
-`--peer` names a Python that has trl, peft, datasets and transformers; without them only glassgpt is measured. Both sides
-run alternately, each in a process of its own. Tokens are counted without padding and the first step left out; peak
+`--peer` names a Python that has trl, peft, datasets and transformers; without them only glassgpt is measured. Both
+sides run alternately, each in a process of its own. Tokens are counted without padding and the first step left out; peak
 memory is the largest that the process ever was; the loss of each step is compared in float32.
 """
 
@@ -16,6 +16,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -137,7 +138,7 @@ def ours(folder: Path, data: str, steps: int, precision: str, number: int) -> di
     _, memory = run(command)
     measured = [m for m in Run.open(place).metrics() if "loss" in m]
     clock = [0.0, *(m["train_s"] for m in measured)]
-    return {"seconds": [b - a for a, b in zip(clock, clock[1:], strict=False)], "memory": memory,
+    return {"seconds": [b - a for a, b in pairwise(clock)], "memory": memory,
             "losses": [m["loss"] for m in measured]}  # fmt: skip
 
 
