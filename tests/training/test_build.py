@@ -105,6 +105,7 @@ def test_from_scratch_it_makes_a_network_and_a_vocabulary_of_its_own(tmp_path):
     assert built.tuned.result.progress.step == math.ceil(20 * built.story.train_rows / 14)
 
 
+@pytest.mark.slow
 def test_a_seed_repeats_a_build(tmp_path, tiny_model):
     data, losses = dirty_file(tmp_path / "qa.csv", rows=20), []
     for name in ("a", "b"):

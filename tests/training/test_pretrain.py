@@ -17,6 +17,7 @@ from glassgpt.training.loop import Event
 from glassgpt.training.pretrain import make_network, prepare, pretrain
 from glassgpt.training.settings import DataSettings, Recipe, TrainSettings
 
+SIZES = {"n_layer": 1, "n_head": 2, "n_embd": 16}
 TEXT = "在海边，the sea was calm; 小船出去找鱼 and came back. " * 30
 
 
@@ -25,7 +26,7 @@ def prepared(folder, texts=(TEXT,), tokenizer="characters", **train) -> Run:
     settings = TrainSettings(**({"steps": 4, "batch": 2, "context": 16, "precision": "float32"} | train))
     rows = [Row(f"{n}.txt", 1, ("text",), [text]) for n, text in enumerate(texts)]
     data = DataSettings(tokenizer=tokenizer, vocab_size=300, validation=0.2)
-    prepare(run, rows, Recipe(model={"n_layer": 1, "n_head": 2, "n_embd": 16}, data=data, train=settings))
+    prepare(run, rows, Recipe(model=SIZES, data=data, train=settings))
     return run
 
 
@@ -88,7 +89,7 @@ def test_a_seed_repeats_a_run_and_another_one_does_not(tmp_path):
 
     first, again, other = weights("a", 1), weights("b", 1), weights("c", 2)
     assert torch.equal(first, again) and not torch.equal(first, other)
-    recipe = Recipe(model={"n_layer": 1, "n_head": 2, "n_embd": 16}, train=TrainSettings(seed=1))
+    recipe = Recipe(model=SIZES, train=TrainSettings(seed=1))
     assert torch.equal(make_network(recipe, 50).embed.weight, make_network(recipe, 50).embed.weight)
 
 
@@ -132,7 +133,7 @@ def test_a_text_too_short_for_one_window_says_which_part(tmp_path):
 def test_of_conversations_every_message_is_read(tmp_path):
     rows = [Row("qa.csv", n, ("user", "assistant"), [f"what is {n}? " * 9, f"it is {n}. " * 9]) for n in range(9)]
     run = Run.create(tmp_path / "run", {})
-    prepare(run, rows, Recipe(data=DataSettings(tokenizer="characters"), train=TrainSettings(context=16)))
+    prepare(run, rows, Recipe(model=SIZES, data=DataSettings(tokenizer="characters"), train=TrainSettings(context=16)))
     characters = sum(len(text) for row in rows for text in row.texts) + len(rows)  # and a line break in each
     train, held_out = sides(run)
     assert len(train) + len(held_out) == characters + len(rows)  # and the token before what is held out
