@@ -14,11 +14,14 @@ from glassgpt.core.errors import GlassError, NotFoundError, nearest
 from glassgpt.core.words import say
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from glassgpt.assistant.conversation import Chat, Reply
+    from glassgpt.engine.language_model import LanguageModel
 
 # What --help shows; `assistant.conversation` has the values that hold, and importing it here would import torch.
 DEFAULTS = {"temperature": 0.2, "top_p": 0.9, "max_new_tokens": 512}
-COMMANDS = ("/help", "/reset", "/system", "/save", "/exit")
+COMMANDS = ("/help", "/reset", "/system", "/save", "/build", "/exit")
 
 
 def add_parser(verbs: Any, common: argparse.ArgumentParser, language: str) -> None:
@@ -41,9 +44,12 @@ def run(args: argparse.Namespace) -> int:
     model, _ = load_model(args)
     from glassgpt.assistant.conversation import Chat
 
-    chat = Chat(model, args.system, max_new_tokens=args.max_new_tokens, **sampling_given(args))
+    def talk_to(model: LanguageModel) -> Chat:
+        return Chat(model, args.system, max_new_tokens=args.max_new_tokens, **sampling_given(args))
+
     if args.message is None:
-        return Conversation(chat, args.language).run()
+        return Conversation(talk_to, model, args.language).run()
+    chat = talk_to(model)
     if args.json:
         reply = chat.say(args.message)
         print_json(
@@ -67,8 +73,8 @@ def run(args: argparse.Namespace) -> int:
 class Conversation:
     """The loop in the terminal: reads lines, answers them, obeys commands."""
 
-    def __init__(self, chat: Chat, language: str) -> None:
-        self.chat, self.language = chat, language
+    def __init__(self, talk_to: Callable[[LanguageModel], Chat], model: LanguageModel, language: str) -> None:
+        self.talk_to, self.chat, self.language = talk_to, talk_to(model), language
         self.interactive = sys.stdin.isatty()
 
     def run(self) -> int:
@@ -80,6 +86,7 @@ class Conversation:
             "stops a reply.",
             model=self.chat.model.name,
         )
+        self.say("/build makes a model of your own from a file of questions and answers (/build alone: from a sample).")
         while True:
             try:
                 line = input("> " if self.interactive else "").strip()
@@ -117,6 +124,9 @@ class Conversation:
             self.say("/reset forgets the conversation")
             self.say("/system TEXT sets the instructions (without TEXT: shows them)")
             self.say("/save FILE writes the conversation to a JSON file")
+            self.say(
+                "/build FILE makes a model from your questions and answers (without FILE: a sample)"
+            )
             self.say("/exit leaves (or Ctrl-D)")
         elif command == "/reset":
             self.chat.reset()
@@ -130,6 +140,8 @@ class Conversation:
         elif command == "/save":
             path = save_conversation(self.chat, rest)
             self.say("Saved: {path}", path=path)
+        elif command == "/build":
+            self.build(rest)
         else:
             near = nearest(command, list(COMMANDS))
             raise NotFoundError(
@@ -138,6 +150,22 @@ class Conversation:
                 name=command,
                 near=near,
             )
+
+    def build(self, file: str) -> None:
+        """Build a model from a file, or from the sample, as `glassgpt build` does, and go on with that one."""
+        from glassgpt.cli.build import SAMPLE
+        from glassgpt.cli.main import build_parser
+        from glassgpt.cli.training import RUNS
+        from glassgpt.core.runs import next_folder
+        from glassgpt.engine.load import load
+
+        folder = next_folder(RUNS, Path(file).stem if file else SAMPLE)
+        words = ["build", *([file] if file else []), "--out", str(folder)]
+        args = build_parser(self.language).parse_args(words)
+        args.language = self.language
+        if args.run(args) == 0:
+            self.chat = self.talk_to(load(folder))
+            self.say("You are talking to your own model now; ask it something that its rows answer.")
 
     def say(self, template: str, **facts: Any) -> None:
         """A sentence of the program's own, in the user's language."""
