@@ -20,7 +20,8 @@ def text(path: Path) -> str:
 
 
 def blocks(path: Path, language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", text(path), re.S)
+    found = re.findall(r"^```(\w*)\n(.*?)^```$", text(path), re.S | re.M)
+    return [code for name, code in found if name == language]
 
 
 def without_comments(code: str) -> list[str]:
