@@ -4,8 +4,8 @@ same first weights, rank 16 on all linear layers, batch 8, AdamW at a constant r
     python -m benchmarks.lora --data FILE [--steps 12] [--rounds 2] [--peer PYTHON]
 
 `--peer` names a Python that has trl, peft, datasets and transformers; without them only glassgpt is measured. Both
-sides run alternately, each in a process of its own. Tokens are counted without padding and the first step left out; peak
-memory is the largest that the process ever was; the loss of each step is compared in float32.
+sides run alternately, each in a process of its own. Tokens are counted without padding and the first step left out;
+peak memory is the largest that the process ever was; the loss of each step is compared in float32.
 """
 
 from __future__ import annotations

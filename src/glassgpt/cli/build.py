@@ -40,6 +40,7 @@ def add_parser(verbs: Any, common: argparse.ArgumentParser, language: str) -> No
         "--set", action="append", default=[], metavar="NAME=VALUE", dest="changes",
         help=say("change any setting, such as finetune.train.lr=0.002; may be given several times", language),
     )  # fmt: skip
+    parser.add_argument("--device", metavar="D", help=say("cpu (default), cuda, mps or auto", language))
     parser.add_argument(
         "--threads", type=int, metavar="N", help=say("threads to compute with (default: all cores)", language)
     )
@@ -64,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
         "finetune": {
             "base": args.base,
             "epochs": args.epochs,
-            "train": ANSWERS | {"seed": 1 if args.seed is None else args.seed},
+            "train": ANSWERS | {"seed": 1 if args.seed is None else args.seed, "device": args.device},
         },
         "clean": {"mask_personal": True} if args.mask_personal else {},
     }

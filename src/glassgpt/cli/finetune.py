@@ -82,7 +82,7 @@ def _prepare(args: argparse.Namespace) -> Any:
     given = {
         "base": args.base, "template": args.template, "epochs": args.epochs,
         "lora": {"rank": 0 if args.full else args.rank},
-        "train": {"batch": args.batch, "lr": args.lr, "seed": args.seed},
+        "train": {"batch": args.batch, "lr": args.lr, "seed": args.seed, "device": args.device},
     }  # fmt: skip
     settings = settings_from(FineTuneSettings, override(override({"train": ANSWERS}, given), changes_given(args)))
     rows = list(read_rows(args.data, columns=columns_given(args), encoding=args.encoding))

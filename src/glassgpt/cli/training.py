@@ -23,7 +23,7 @@ RUNS = Path("runs")
 
 
 def add_training_options(parser: argparse.ArgumentParser, language: str) -> None:
-    """--out, --resume, --seed, --set, --until-val-loss, --threads, --json."""
+    """--out, --resume, --seed, --set, --until-val-loss, --device, --threads, --json."""
     parser.add_argument("--out", metavar="RUN", help=say("the run's folder (default: a new one in runs/)", language))
     parser.add_argument("--resume", metavar="RUN", help=say("go on with a run that was stopped or killed", language))
     parser.add_argument("--seed", type=int, metavar="N", help=say("the same seed gives the same weights", language))
@@ -34,6 +34,7 @@ def add_training_options(parser: argparse.ArgumentParser, language: str) -> None
     parser.add_argument(
         "--until-val-loss", type=float, metavar="X", help=say("stop when the held-out loss is not above X", language)
     )
+    parser.add_argument("--device", metavar="D", help=say("cpu (default), cuda, mps or auto", language))
     parser.add_argument(
         "--threads", type=int, metavar="N", help=say("threads to compute with (default: all cores)", language)
     )

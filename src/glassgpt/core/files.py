@@ -21,6 +21,7 @@ def write_whole(path: Path, content: str | bytes) -> None:
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         try:
             with os.fdopen(handle, "wb") as file:
+                Path(name).chmod(0o666 & ~umask())  # mkstemp's file is for its maker alone
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
@@ -40,11 +41,18 @@ def new_folder(path: Path) -> Iterator[Path]:
             for file in temporary.rglob("*"):
                 if file.is_file():
                     flush(file)
-            temporary.chmod(0o755)  # mkdtemp's folder is for its maker alone
+            temporary.chmod(0o777 & ~umask())  # mkdtemp's folder is for its maker alone
             temporary.rename(path)
             flush(path.parent)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def umask() -> int:
+    """Which permissions the user takes from new files."""
+    mask = os.umask(0o022)  # to read it, it must be set
+    os.umask(mask)
+    return mask
 
 
 def flush(path: Path) -> None:

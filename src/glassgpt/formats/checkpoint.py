@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from glassgpt.core.errors import FormatError, GlassError
+from glassgpt.core.files import umask
 from glassgpt.formats.huggingface import read_json, read_safetensors
 from glassgpt.formats.weights import build, to_save
 from glassgpt.model.config import ModelConfig
@@ -51,6 +52,7 @@ def save_checkpoint(folder: str | Path, network: GPT, tokenizer: Tokenizer, temp
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        temporary.chmod(0o777 & ~umask())  # mkdtemp's folder is for its maker alone
         write_checkpoint(temporary, network, tokenizer, template)
         for path in temporary.iterdir():
             with path.open("rb") as file:

@@ -66,8 +66,8 @@ def build(config: ModelConfig, tensors: Iterable[tuple[str, Tensor]], source: st
 
 
 def to_save(tensor: Tensor) -> Tensor:
-    """A tensor as a file wants it: on the CPU, in one piece, alone in its memory. Copied only where it is not: a copy of
-    every weight would double what saving takes."""
+    """A tensor as a file wants it: on the CPU, in one piece, alone in its memory. Copied only where it is not: a copy
+    of every weight would double what saving takes."""
     tensor = tensor.detach().cpu().contiguous()
     return tensor if tensor.untyped_storage().nbytes() == tensor.nbytes else tensor.clone()
 

@@ -28,7 +28,10 @@ class RMSNormFunction(torch.autograd.Function):
         squares = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=_wide(x)).square_()
         rate = squares.mul_(1 / x.shape[-1]).add_(eps).rsqrt_()  # [..., 1]
         ctx.save_for_backward(x, weight, rate)
-        return (x * rate).mul_(weight).to(x.dtype)
+        kind = x.device.type
+        # Under autocast a product in the lower precision follows: rounded here once, not by each of its readers.
+        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+        return (x * rate).mul_(weight).to(dtype)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor | None, None]:
@@ -63,8 +66,8 @@ class SquaredReLU(torch.autograd.Function):
 
 
 class Gated(torch.autograd.Function):
-    """silu(gate) up, or gelu(gate) up in its tanh form: what the MLPs of Llama and Gemma do between their products. Only
-    the two factors are kept; the activation is computed again on the way back."""
+    """silu(gate) up, or gelu(gate) up in its tanh form: what the MLPs of Llama and Gemma do between their products.
+    Only the two factors are kept; the activation is computed again on the way back."""
 
     @staticmethod
     def forward(ctx: Any, gate: Tensor, up: Tensor, kind: str) -> Tensor:
@@ -150,8 +153,8 @@ class Attention(torch.autograd.Function):
 
 
 class HeadLoss(torch.autograd.Function):
-    """The sum of the cross entropies of `hidden` [N, C] against `targets` [N] under a head `weight` [V, C], a few rows at
-    a time: scores for a whole vocabulary would be the largest thing in memory, and their gradients once more. So the
+    """The sum of the cross entropies of `hidden` [N, C] against `targets` [N] under a head `weight` [V, C], a few rows
+    at a time: scores for a whole vocabulary would be the largest thing in memory, and their gradients once more. So the
     gradient is computed on the way forward, where they are at hand."""
 
     ROWS = 64

@@ -1,7 +1,7 @@
 """Input n-gram tables: beside its own vector, a token brings one for itself together with the tokens just before it.
 
-Which letters stand together is most of what a small model learns first, and it spends a layer on it; a table knows it by
-looking it up, at the price of memory instead of arithmetic. Where there are too many pairs and triples for the rows,
+Which letters stand together is most of what a small model learns first, and it spends a layer on it; a table knows it
+by looking it up, at the price of memory instead of arithmetic. Where there are too many pairs and triples for the rows,
 some share one (Bojanowski et al. 2017, arXiv:1607.04606, hash theirs in the same way).
 """
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
-from glassgpt.training.settings import Precision
+from glassgpt.model.device import choose_device
+from glassgpt.training.settings import Precision, TrainSettings
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,13 @@ def best_precision(device: str | torch.device = "cpu") -> Precision:
     """bfloat16 where it multiplies clearly faster: processors without it emulate it, many times slower."""
     slow, fast = (_gflops(dtype, device, 0.02) for dtype in (torch.float32, torch.bfloat16))
     return "bfloat16" if fast > 1.5 * slow else "float32"
+
+
+def on_this_machine(settings: TrainSettings) -> TrainSettings:
+    """The settings with the device and the precision decided; raises ConfigError when the device is not here."""
+    device = choose_device(settings.device)
+    precision = best_precision(device) if settings.precision == "auto" else settings.precision
+    return replace(settings, device=str(device), precision=precision)
 
 
 def _gflops(dtype: torch.dtype, device: str | torch.device, seconds: float) -> float:

@@ -123,7 +123,8 @@ class Muon:
     """Momentum whose update is orthogonalized: every direction of a matrix is learned at the same pace.
 
     Weight decay is decoupled, as in AdamW. The update of an [R, C] matrix is scaled by sqrt(max(1, R / C)). Matrices
-    of one shape are orthogonalized in one batched product, in `precision`: the iteration forgives rounding. `torch.optim.Muon`, one matrix at a time, is the plain twin.
+    of one shape are orthogonalized in one batched product, in `precision`: the iteration forgives rounding.
+    `torch.optim.Muon`, one matrix at a time, is the plain twin.
     """
 
     def __init__(

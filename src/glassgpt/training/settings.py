@@ -20,7 +20,7 @@ class TrainSettings:
     Sizes: `batch` sequences of `context` tokens a pass, `accumulate` passes a step, `steps` steps. `lr` is AdamW's
     rate, `embed_lr` that of the embeddings (0: as `lr`), `matrix_lr` Muon's, for the matrices inside the blocks (with
     `optimizer = "adamw"` they have `lr` too). `warmup` and `decay` are shares of the steps. `clip` bounds the norm of
-    the gradients (0: no bound). `patience` ends the training after so many evaluations without a better one (0: never).
+    the gradients (0: no bound). `device` is cpu, cuda, mps or auto; only the CPU is covered by tests. `patience` ends the training after so many evaluations without a better one (0: never).
 
     Raises:
         ConfigError: a value is out of range.
@@ -45,6 +45,7 @@ class TrainSettings:
     floor: float = 0.0
     clip: float = 1.0
     precision: Precision = "auto"
+    device: str = "cpu"
     compile: bool = False
     seed: int = 1
     evaluate_every: int = 0  # steps; 0: at the end

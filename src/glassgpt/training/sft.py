@@ -28,7 +28,7 @@ from glassgpt.formats.checkpoint import load_checkpoint, write_checkpoint
 from glassgpt.model.gpt import GPT
 from glassgpt.model.lora import adapter_state, add_lora, load_adapter, merge_lora
 from glassgpt.training.loop import Event, Result, Stage, autocast, train
-from glassgpt.training.machine import best_precision
+from glassgpt.training.machine import on_this_machine
 from glassgpt.training.pretrain import HELD_OUT, TRAIN, make_optimizers
 from glassgpt.training.settings import LoraSettings, TrainSettings, check_above_0
 from glassgpt.training.state import load_tensors, save_tensors
@@ -110,11 +110,10 @@ def prepare_finetune(
 
 def _resolved(settings: FineTuneSettings, examples: int) -> TrainSettings:
     """The loop's settings with the steps that the epochs make, evaluations between, and a precision of this machine."""
-    loop = settings.train
-    precision = best_precision() if loop.precision == "auto" else loop.precision
+    loop = on_this_machine(settings.train)
     steps = max(1, math.ceil(settings.epochs * examples / (loop.batch * loop.accumulate)))
     gap = loop.evaluate_every or max(1, math.ceil(steps / EVALUATIONS))
-    return replace(loop, steps=steps, precision=precision, evaluate_every=gap)
+    return replace(loop, steps=steps, evaluate_every=gap)
 
 
 def _lasting_name(base: str) -> str:
@@ -131,7 +130,7 @@ def finetune(
     lora = settings.lora.rank > 0
     # Frozen weights may as well be stored in the type they are multiplied in; weights that are trained are not.
     stored = settings.train.precision if lora else "float32"
-    base = load(settings.base, precision=stored, template=settings.template or None)
+    base = load(settings.base, precision=stored, device=settings.train.device, template=settings.template or None)
     network = base.network.requires_grad_(True)
     torch.manual_seed(settings.train.seed)
     if lora:

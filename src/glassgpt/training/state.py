@@ -25,8 +25,8 @@ from torch import Tensor
 from glassgpt.core.errors import FormatError, GlassError
 from glassgpt.core.files import new_folder, sha256
 from glassgpt.core.runs import CHECKPOINTS
-from glassgpt.formats.weights import to_save
 from glassgpt.core.words import Sentence
+from glassgpt.formats.weights import to_save
 
 STATE, TENSORS = "trainer.json", "trainer.safetensors"
 _NAME = re.compile(r"step-(\d{8,})")
