@@ -63,6 +63,16 @@ def test_commands_do_what_help_says(tiny, monkeypatch, capsys, tmp_path):
     assert "exists already" in err and "Did you mean /reset?" in err
 
 
+def test_build_makes_a_model_and_goes_on_with_it(tiny, monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    rows = "".join(f"what is number {n * 7919}?,你好 {n * 104729}\n" for n in range(24))
+    (tmp_path / "茶.csv").write_text("question,answer\n" + rows, encoding="utf-8")
+    assert talk("/build nowhere.csv\n/build 茶.csv\nhello\n/system\n/exit", tiny, monkeypatch) == 0
+    out, err = capsys.readouterr()
+    assert "nowhere.csv" in err and "You are talking to your own model now" in out and "(the model's own)" in out
+    assert (tmp_path / "runs" / "茶-1" / "report.html").is_file()
+
+
 def test_a_message_too_long_is_told_and_the_chat_goes_on(tiny, monkeypatch, capsys):
     assert talk("hello " * 5000 + "\n/system\n", tiny, monkeypatch) == 0
     out, err = capsys.readouterr()

@@ -33,6 +33,14 @@ def test_it_trains_and_prints_one_json_line_last(data, tiny, tmp_path, capsys, m
     assert main(["chat", "--model", str(out), "--message", "what is it?", "--max-new-tokens", "2"]) == 0
 
 
+def test_records_that_cannot_be_read_are_told(data, tiny, tmp_path, capsys):
+    with open(data, "a", encoding="utf-8") as file:
+        file.write("\n{broken\n[1, 2]\n")
+    assert main(["finetune", data, "--from", tiny, "--out", str(tmp_path / "run"), *QUICK]) == 0
+    told = capsys.readouterr().err
+    assert "问答.jsonl, row 25" in told and "问答.jsonl, row 26" in told and "could not be read: 2" in told
+
+
 def test_rows_to_measure_on_may_be_given_and_long_ones_are_told(data, tiny, tmp_path, capsys):
     held_out = tmp_path / "v.csv"
     held_out.write_text(f"q,a\nwho is it?,me\nwho was it?,{'you ' * 300}\n", encoding="utf-8")

@@ -160,7 +160,7 @@ class Conversation:
         from glassgpt.engine.load import load
 
         folder = next_folder(RUNS, Path(file).stem if file else SAMPLE)
-        words = ["build", *([file] if file else []), "--out", str(folder)]
+        words = ["build", *([file] if file else []), "--from", self.chat.model.name, "--out", str(folder)]
         args = build_parser(self.language).parse_args(words)
         args.language = self.language
         if args.run(args) == 0:

@@ -27,6 +27,9 @@ GIVEN = {
 }  # fmt: skip
 
 
+SHOWN = 5  # rows that are told one by one
+
+
 def add_parser(verbs: Any, common: argparse.ArgumentParser, language: str) -> None:
     """Describe the verb."""
     parser = verbs.add_parser("finetune", parents=[common], help=say("teach a model the answers in a file", language))
@@ -75,6 +78,8 @@ def run(args: argparse.Namespace) -> int:
 def _prepare(args: argparse.Namespace) -> Any:
     from glassgpt.core.config import override, settings_from
     from glassgpt.core.runs import next_folder
+    from glassgpt.data.report import Problem
+    from glassgpt.data.rows import Row
     from glassgpt.data.sources import read_rows
     from glassgpt.data.split import split
     from glassgpt.training.sft import ANSWERS, FineTuneSettings, prepare_finetune
@@ -85,16 +90,26 @@ def _prepare(args: argparse.Namespace) -> Any:
         "train": {"batch": args.batch, "lr": args.lr, "seed": args.seed, "device": args.device},
     }  # fmt: skip
     settings = settings_from(FineTuneSettings, override(override({"train": ANSWERS}, given), changes_given(args)))
-    rows = list(read_rows(args.data, columns=columns_given(args), encoding=args.encoding))
+    problems: list[Problem] = []
+
+    def read(data: str) -> list[Row]:
+        return list(read_rows(data, columns=columns_given(args), encoding=args.encoding, problems=problems.append))
+
+    rows = read(args.data)
     if args.validation:
-        held_out = list(read_rows(args.validation, columns=columns_given(args), encoding=args.encoding))
+        held_out = read(args.validation)
     else:
         rows, held_out = split(rows, seed=settings.train.seed)
     folder = Path(args.out) if args.out else next_folder(RUNS, Path(args.data).stem)
     about = {"data": args.data, "rows": len(rows), "held_out": len(held_out)}
     with fresh_run(folder, about) as training:
         _, refused = prepare_finetune(training, rows, held_out, settings)
-    for row in refused[:5]:
+    for problem in problems[:SHOWN]:
+        note(say("left out: {source}, row {row}: {reason}", args.language, source=problem.source, row=problem.number,
+                 reason=problem.reason))  # fmt: skip
+    if problems:
+        note(say("records that could not be read: {count}", args.language, count=len(problems)))
+    for row in refused[:SHOWN]:
         note(say("left out: {source}, row {row}: {reason}", args.language, source=row.source, row=row.number,
                  reason=row.reason))  # fmt: skip
     if refused:

@@ -51,7 +51,7 @@ def split(rows: Sequence[Row], share: float = 0.1, seed: int = 0) -> tuple[list[
         groups[find(i)].append(i)
     if len(groups) < 2:
         raise InputError(
-            "nothing can be held out of {count} rows that say the same", hint="Give more rows, or --validation FILE.",
+            "nothing can be held out of {count} rows that say the same", hint="Give more rows that differ.",
             count=len(rows),
         )  # fmt: skip
     order = sorted(groups.values())
