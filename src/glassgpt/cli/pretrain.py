@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from glassgpt.cli.minutes import check_given, prepare_for_minutes, tell_outcome
 from glassgpt.cli.options import note
 from glassgpt.cli.training import (
     RUNS,
@@ -32,16 +34,25 @@ def add_parser(verbs: Any, common: argparse.ArgumentParser, language: str) -> No
     parser.add_argument(
         "--data", metavar="FILE", help=say("a text file, a folder, or python-docs, which every machine has", language)
     )
+    parser.add_argument(
+        "--minutes", type=float, metavar="M",
+        help=say("the time there is, all in all: sizes and steps are chosen to fit it", language),
+    )  # fmt: skip
     add_training_options(parser, language)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Prepare or resume, train, and tell."""
-    if not args.resume and not (args.recipe and args.data):
+    began = time.monotonic()
+    by_time = args.minutes is not None and not args.resume
+    if by_time:
+        check_given(args)
+    elif not args.resume and not (args.recipe and args.data):
         raise ConfigError(
             "a recipe and --data are needed",
-            hint="Write `glassgpt pretrain recipes/shakespeare_small.toml --data FILE`, or --resume RUN.",
+            hint="Write `glassgpt pretrain recipes/shakespeare_small.toml --data FILE`, or --resume RUN; "
+            "with --minutes no recipe is needed.",
         )
     use_threads(args)
     from glassgpt.cli.watch import Watch
@@ -51,10 +62,14 @@ def run(args: argparse.Namespace) -> int:
     from glassgpt.training.settings import read_recipe
 
     if args.resume:
-        training = run_to_resume(args, "recipe", {"recipe": "RECIPE", "data": "--data"})
+        training = run_to_resume(args, "recipe", {"recipe": "RECIPE", "data": "--data", "minutes": "--minutes"})
+    elif by_time:
+        folder = Path(args.out) if args.out else next_folder(RUNS, Path(args.recipe or args.data).stem or "run")
+        with fresh_run(folder, {"data": args.data}) as training:
+            prepare_for_minutes(training, text_rows(args.data), args, began)
     else:
         path = Path(args.recipe)
-        recipe = read_recipe(path, override(changes_given(args), {"train": {"seed": args.seed}}))
+        recipe = read_recipe(path, override(changes_given(args), {"train": {"seed": args.seed, "device": args.device}}))
         folder = Path(args.out) if args.out else next_folder(RUNS, path.stem)
         with fresh_run(folder, {"data": args.data}) as training:
             prepare(training, text_rows(args.data), recipe)
@@ -73,6 +88,9 @@ def run(args: argparse.Namespace) -> int:
         "precision": training.about["recipe"]["train"]["precision"], "gflops": round(machine.float32_gflops),
         "gb_s": round(machine.memory_gb_s, 1), "text_model": True,
     }  # fmt: skip
+    if "budget" in training.about:
+        seconds = None if args.resume else time.monotonic() - began
+        extra |= tell_outcome(training, done.result, seconds, args.language)
     return tell_end(training, done.result, args, extra)
 
 

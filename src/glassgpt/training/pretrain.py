@@ -43,12 +43,14 @@ class Pretrained:
     tokenizer: Tokenizer
 
 
-def prepare(run: Run, rows: Iterable[Row], recipe: Recipe) -> Recipe:
+def prepare(
+    run: Run, rows: Iterable[Row], recipe: Recipe, plan: Callable[[Recipe], Recipe] = lambda recipe: recipe
+) -> Recipe:
     """Train a new run's tokenizer, cut its text into shards, and put the recipe, with what was left open decided, into
     run.json; gives that recipe.
 
     The last share of each text (`recipe.data.validation`, by characters) is held out: what comes later in a text is
-    what a model must predict.
+    what a model must predict. `plan` may change the sizes once the text lies in tokens.
 
     Raises:
         InputError: there is too little text for one window on either side.
@@ -72,6 +74,7 @@ def prepare(run: Run, rows: Iterable[Row], recipe: Recipe) -> Recipe:
                 tokens=tokens,
                 context=train_settings.context,
             )
+    recipe = plan(recipe)
     run.update(kind="pretrain", status="ready", recipe=asdict(recipe), threads=torch.get_num_threads())
     return recipe
 
