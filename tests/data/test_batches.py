@@ -56,7 +56,7 @@ def test_targets_are_the_tokens_that_follow(tmp_path):
 
 def test_separate_documents_are_not_learned_across(tmp_path):
     lengths = [5, 40, 1, 30, 90]
-    batches = TextBatches(numbered(tmp_path / "s", lengths), 3, 16, seed=3, separate=True)
+    batches = TextBatches(numbered(tmp_path / "s", lengths), 3, 16, seed=3)
     of = np.repeat(np.arange(5), lengths)
     for number in range(10):
         batch = batches(number)

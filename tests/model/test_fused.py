@@ -119,6 +119,17 @@ def test_the_loss_of_a_head_in_parts_is_that_of_torch_at_once(rows):
         torch.testing.assert_close(a, b)
 
 
+def test_the_heads_gradient_in_bfloat16_does_not_grow_worse_with_the_rows():
+    torch.manual_seed(0)
+    hidden, weight, targets = torch.randn(2048, 32), torch.randn(50, 32) * 0.1, torch.randint(0, 50, (2048,))
+    wrong = []
+    for precision in (torch.float64, torch.bfloat16):
+        h, w = hidden.to(precision), weight.to(precision).requires_grad_()
+        (gradient,) = torch.autograd.grad(HeadLoss.apply(h, w, targets) / 777, w)
+        wrong.append(gradient.double())
+    assert (wrong[1] - wrong[0]).norm() < 0.004 * wrong[0].norm()
+
+
 def test_a_frozen_head_gets_no_gradient():
     hidden, weight = torch.randn(3, 4, requires_grad=True), torch.randn(5, 4)
     HeadLoss.apply(hidden, weight, torch.tensor([0, 4, 2])).backward()

@@ -72,6 +72,19 @@ def test_packed_and_padded_documents_are_read_as_if_alone(network):
     torch.testing.assert_close(network(padded, keep=keep)[:, 4:], network(one), atol=1e-5, rtol=1e-5)
 
 
+@torch.no_grad()
+def test_padding_in_a_cache_is_no_predecessor(network):
+    one = torch.randint(0, 11, (1, 8))
+    whole = network(one)
+    for read in (1, 2, 7):
+        cache, padding = KVCache(CONFIG), torch.full((1, 3), 5)
+        keep = torch.tensor([[False] * 3 + [True] * 8])
+        network(torch.cat((padding, one[:, :read]), dim=1), keep=keep[:, : 3 + read], cache=cache)
+        for t in range(read, 8):
+            scores = network(one[:, t : t + 1], keep=keep[:, : 4 + t], cache=cache)
+            torch.testing.assert_close(scores[:, 0], whole[:, t], atol=1e-5, rtol=1e-5)
+
+
 def test_tables_begin_at_zero_and_learn():
     torch.manual_seed(0)
     plain = GPT(ModelConfig.from_dict(CONFIG.to_dict() | {"ngrams": 1}))

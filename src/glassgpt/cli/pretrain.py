@@ -73,6 +73,8 @@ def run(args: argparse.Namespace) -> int:
         folder = Path(args.out) if args.out else next_folder(RUNS, path.stem)
         with fresh_run(folder, {"data": args.data}) as training:
             prepare(training, text_rows(args.data), recipe)
+    if training.about.get("left_out") and not args.resume:
+        note(say("{count} texts of one token or none are left out", args.language, count=training.about["left_out"]))
     note(say("the run is in {folder}", args.language, folder=training.folder))
     with Watch(training, args.language) as watch:
         done = pretrain(training, resume=bool(args.resume), until=args.until_val_loss, watch=watch)

@@ -47,14 +47,12 @@ class Batch:
 
 class TextBatches:
     """Windows of `context` tokens in random order, for pre-training. An epoch reads every window once; where windows
-    begin is shifted from epoch to epoch, so that the same text is not always cut at the same places."""
+    begin is shifted from epoch to epoch, so that the same text is not always cut at the same places. Where there are
+    several documents, none sees another (`text_windows`)."""
 
-    def __init__(
-        self, shards: Shards, batch: int, context: int, seed: int, *, rank: int = 0, ranks: int = 1,
-        separate: bool = False,
-    ) -> None:  # fmt: skip
+    def __init__(self, shards: Shards, batch: int, context: int, seed: int, *, rank: int = 0, ranks: int = 1) -> None:
         self.shards, self.batch, self.context, self.seed = shards, batch, context, seed
-        self.rank, self.ranks, self.separate = rank, ranks, separate
+        self.rank, self.ranks = rank, ranks
         # One fewer than would fit, so that there is room to shift them.
         self.windows = max(1, (len(shards) - 1) // context - 1)
         self._order = lru_cache(maxsize=2)(self._epoch_order)
@@ -63,17 +61,7 @@ class TextBatches:
         """Batch `number`, from 0."""
         first = (number * self.ranks + self.rank) * self.batch
         starts = [self._start(first + i) for i in range(self.batch)]
-        span = self.context + 1
-        tokens = np.stack([self.shards.tokens(s, s + span) for s in starts])  # [B, T + 1]
-        learned = np.stack([self.shards.mask(s, s + span) for s in starts])
-        segments = None
-        if self.separate:
-            numbers = np.stack([np.searchsorted(self.shards.starts, np.arange(s, s + span), "right") for s in starts])
-            learned[:, 1:] &= numbers[:, 1:] == numbers[:, :-1]  # the first token of a document follows from nothing
-            segments = numbers[:, :-1]
-        targets = np.where(learned[:, 1:], tokens[:, 1:], IGNORED)
-        trained = int((targets != IGNORED).sum())
-        return Batch(tokens[:, :-1], targets, segments, trained, self.batch * self.context, first // self.windows)
+        return _windows(self.shards, starts, self.context, first // self.windows)
 
     def _start(self, window: int) -> int:
         epoch, place = divmod(window, self.windows)
@@ -84,6 +72,31 @@ class TextBatches:
         random = np.random.Generator(np.random.Philox(key=[self.seed, epoch]))
         spare = len(self.shards) - 1 - self.windows * self.context
         return int(random.integers(spare + 1)), random.permutation(self.windows)
+
+
+def text_windows(shards: Shards, context: int, rows: int) -> list[Batch]:
+    """All of a text in order, in windows of `context` tokens that do not overlap, `rows` at a time; the last window
+    may be shorter. Every token is to be predicted but the first of each document."""
+    whole = (len(shards) - 1) // context
+    starts = [i * context for i in range(whole)]
+    batches = [_windows(shards, starts[i : i + rows], context) for i in range(0, whole, rows)]
+    rest = len(shards) - 1 - whole * context
+    return batches + ([_windows(shards, [whole * context], rest)] if rest else [])
+
+
+def _windows(shards: Shards, starts: Sequence[int], context: int, epoch: int = 0) -> Batch:
+    """Windows that begin at these tokens. Of several documents in one, each is a segment of its own."""
+    span = context + 1
+    tokens = np.stack([shards.tokens(s, s + span) for s in starts])  # [B, T + 1]
+    learned = np.stack([shards.mask(s, s + span) for s in starts])
+    segments = None
+    if shards.documents > 1:
+        numbers = np.stack([np.searchsorted(shards.starts, np.arange(s, s + span), "right") for s in starts])
+        learned[:, 1:] &= numbers[:, 1:] == numbers[:, :-1]  # the first token of a document follows from nothing
+        segments = numbers[:, :-1]
+    targets = np.where(learned[:, 1:], tokens[:, 1:], IGNORED)
+    trained = int((targets != IGNORED).sum())
+    return Batch(tokens[:, :-1], targets, segments, trained, len(starts) * context, epoch)
 
 
 class ExampleBatches:

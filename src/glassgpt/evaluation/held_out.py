@@ -2,43 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from glassgpt.data.batches import Batch
+from glassgpt.data.batches import IGNORED, Batch, text_windows
+from glassgpt.data.shards import Shards
 from glassgpt.model.fused import HeadLoss, worth_it
 from glassgpt.model.gpt import GPT
 
 TOKENS_AT_A_TIME = 2048
 
 
-def windows(ids: Sequence[int] | np.ndarray, context: int) -> list[np.ndarray]:
-    """Every token of `ids` but the first as something to predict: arrays [rows, T + 1] of windows that overlap in one
-    token, the last of which is only read in the next; T is `context`, or less in the very last."""
-    data = np.asarray(ids, dtype=np.int64)
-    whole = (len(data) - 1) // context
-    starts = np.arange(whole)[:, None] * context + np.arange(context + 1)
-    rows = max(1, TOKENS_AT_A_TIME // context)
-    parts = [data[starts[i : i + rows]] for i in range(0, whole, rows)]
-    rest = data[None, whole * context :]
-    return parts + ([rest] if rest.shape[1] > 1 else [])
+def held_out_windows(shards: Shards, context: int) -> list[Batch]:
+    """The held-out text of a run in windows that do not overlap, as many at a time as fit into a core's cache."""
+    return text_windows(shards, context, max(1, TOKENS_AT_A_TIME // context))
 
 
 @torch.inference_mode()
-def windows_loss(network: GPT, part: np.ndarray) -> float:
-    """The sum of the losses, in nats, of one of those arrays."""
-    tokens = torch.from_numpy(part).to(network.embed.weight.device)
-    logits = network(tokens[:, :-1]).float()  # [rows, T, V]
-    return F.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten(), reduction="sum").item()
-
-
-def held_out_loss(network: GPT, ids: Sequence[int] | np.ndarray, context: int) -> float:
-    """The mean loss, in nats, of every token of `ids` but the first, read in windows that do not overlap."""
-    return sum(windows_loss(network, part) for part in windows(ids, context)) / (len(ids) - 1)
+def windows_loss(network: GPT, batch: Batch) -> float:
+    """The sum of the losses, in nats, of a batch's targets."""
+    ids, targets, segments = tensors_of(batch, network.embed.weight.device)
+    logits = network(ids, segments=segments).float()  # [B, T, V]
+    return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="sum").item()
 
 
 def answer_loss(network: GPT, batch: Batch) -> Tensor:

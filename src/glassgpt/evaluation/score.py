@@ -16,7 +16,7 @@ from glassgpt.data.examples import Example, Refused, make_example
 from glassgpt.data.rows import Row
 from glassgpt.data.shards import Shards
 from glassgpt.engine.language_model import LanguageModel
-from glassgpt.evaluation.held_out import answer_loss, windows, windows_loss
+from glassgpt.evaluation.held_out import answer_loss, held_out_windows, windows_loss
 from glassgpt.evaluation.perplexity import perplexity
 
 
@@ -123,15 +123,14 @@ def score_examples(model: LanguageModel, shards: Shards, progress: Callable[[int
 def score_tokens(
     model: LanguageModel, shards: Shards, window: int, progress: Callable[[int, int], None] | None = None
 ) -> Score:
-    """The loss on every token of the shards but the first, in windows over all documents, as pre-training measures it;
-    `progress` is told tokens."""
-    ids = shards.tokens(0, len(shards))
+    """The loss on every token of the shards but the first of each document, as pre-training measures it; `progress` is
+    told tokens."""
     score = Score()
-    for part in windows(ids, min(window, model.context_length)):
-        score.add(windows_loss(model.network, part), part[:, 1:].size, 0)
+    for batch in held_out_windows(shards, min(window, model.context_length)):
+        score.add(windows_loss(model.network, batch), batch.trained, _bytes(model, batch.targets[batch.targets >= 0]))
         if progress:
-            progress(score.tokens, len(ids) - 1)
-    score.bytes, score.rows = _bytes(model, ids[1:]), shards.documents
+            progress(score.tokens, len(shards) - shards.documents)
+    score.rows = shards.documents
     return score.checked()
 
 

@@ -162,12 +162,12 @@ class HeadLoss(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
         """The loss; keeps its gradients."""
-        kind, given = hidden.device.type, hidden.dtype
+        kind, given, ctx.weight_dtype = hidden.device.type, hidden.dtype, weight.dtype
         if torch.is_autocast_enabled(kind):
             hidden, weight = (t.to(torch.get_autocast_dtype(kind)) for t in (hidden, weight))
         total = hidden.new_zeros((), dtype=_wide(hidden))
         for_hidden = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
-        for_weight = torch.zeros_like(weight) if ctx.needs_input_grad[1] else None
+        for_weight = torch.zeros_like(weight, dtype=total.dtype) if ctx.needs_input_grad[1] else None
         with torch.autocast(kind, enabled=False):
             for start in range(0, len(hidden), HeadLoss.ROWS):
                 part = slice(start, start + HeadLoss.ROWS)
@@ -181,16 +181,18 @@ class HeadLoss(torch.autograd.Function):
                 if for_hidden is not None:
                     torch.mm(slope, weight, out=for_hidden[part])
                 if for_weight is not None:
-                    for_weight.addmm_(slope.T, rows)
-        ctx.save_for_backward(*(t.to(given) for t in (for_hidden, for_weight) if t is not None))
+                    for_weight += slope.T @ rows
+        kept = (None if for_hidden is None else for_hidden.to(given), for_weight)
+        ctx.save_for_backward(*(t for t in kept if t is not None))
         return total
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         """Those gradients times what comes from above, a single number."""
-        kept = [t * gradients[0].to(t.dtype) for t in ctx.saved_tensors]
-        for_hidden = kept.pop(0) if ctx.needs_input_grad[0] else None
-        return for_hidden, kept.pop(0) if ctx.needs_input_grad[1] else None, None
+        (scale,), kept = gradients, list(ctx.saved_tensors)
+        for_hidden = kept.pop(0) * scale if ctx.needs_input_grad[0] else None
+        for_weight = (kept.pop(0) * scale).to(ctx.weight_dtype) if ctx.needs_input_grad[1] else None
+        return for_hidden, for_weight, None
 
 
 @lru_cache(maxsize=4)

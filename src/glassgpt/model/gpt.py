@@ -154,7 +154,10 @@ class GPT(nn.Module):
 
         x = self.embed(ids) * config.embed_scale  # [B, T, C]
         if self.ngrams is not None:
-            before = cache.remember(ids, config.ngrams - 1) if cache is not None else None
+            before = None
+            if cache is not None:
+                real = ids if keep is None else torch.where(keep[:, start:], ids, -1)
+                before = cache.remember(real, config.ngrams - 1)
             x = x + self.ngrams(ids, before, keep, segments)
         rope = rope_local = None
         if config.positions == "learned":

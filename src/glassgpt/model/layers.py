@@ -136,9 +136,12 @@ class Dropout(nn.Module):
         """`x` of any shape to the same shape."""
         if not self.share or not self.training:
             return x
+        if x.device.type != "cpu":  # Apple's generator cannot draw 64 bits
+            kept = torch.rand(x.shape, device=x.device, generator=self.generator) >= self.share
+            return x * kept.to(x.dtype).div_(1 - self.share)
         # Four chances from one draw of 64 bits: drawing them one by one takes longer than the product behind it.
         draws = torch.empty(-(-x.numel() // 4), dtype=torch.int64, device=x.device)
         draws.random_(-(1 << 63), None, generator=self.generator)
-        dropped = round(self.share * 65536)
+        dropped = min(round(self.share * 65536), 65535)
         kept = (draws.view(torch.int16)[: x.numel()] >= dropped - 32768).view(x.shape)
         return x * kept.to(x.dtype).mul_(65536 / (65536 - dropped))

@@ -95,17 +95,21 @@ class AdamW:
         """One update of every parameter that has a gradient, in parts that may run at once."""
         self.state[f"{self.name}.steps"] += 1
         steps = int(self.state[f"{self.name}.steps"])
-        names = sorted(self.parameters, key=lambda name: -self.parameters[name].numel())  # parts of like size
-        parts = [names[i::PARTS] for i in range(PARTS)]
-        return [partial(self._step, part, steps, self.lr * factor) for part in parts if part]
+        return [partial(self._step, part, steps, self.lr * factor) for part in range(PARTS)]
 
     @torch.no_grad()
-    def _step(self, names: list[str], steps: int, rate: float) -> None:
+    def _step(self, part: int, steps: int, rate: float) -> None:
+        """An equal share of the rows of every parameter."""
         b1, b2 = self.betas
-        used = {name: self.parameters[name] for name in names if self.parameters[name].grad is not None}
-        values, gradients = list(used.values()), [p.grad for p in used.values() if p.grad is not None]
-        means = [self.state[f"{self.name}.mean.{name}"] for name in used]
-        squares = [self.state[f"{self.name}.square.{name}"] for name in used]
+        values, gradients, means, squares = [], [], [], []
+        for name, p in self.parameters.items():
+            if p.grad is None:
+                continue
+            rows = slice(len(p) * part // PARTS, len(p) * (part + 1) // PARTS)
+            values.append(p[rows])
+            gradients.append(p.grad[rows])
+            means.append(self.state[f"{self.name}.mean.{name}"][rows])
+            squares.append(self.state[f"{self.name}.square.{name}"][rows])
         if not values:
             return
         torch._foreach_lerp_(means, gradients, 1 - b1)

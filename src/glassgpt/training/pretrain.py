@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -18,20 +19,20 @@ from glassgpt.data.batches import Batch, TextBatches
 from glassgpt.data.examples import Example
 from glassgpt.data.rows import Row
 from glassgpt.data.shards import Shards, open_shards, write_shards
-from glassgpt.evaluation.held_out import tensors_of, windows, windows_loss
+from glassgpt.evaluation.held_out import held_out_windows, tensors_of, windows_loss
 from glassgpt.formats.checkpoint import load_checkpoint, save_checkpoint, write_checkpoint
 from glassgpt.model.config import ModelConfig
 from glassgpt.model.gpt import GPT
 from glassgpt.text.bpe import train_bpe, train_characters
 from glassgpt.text.tokenizer import Tokenizer
 from glassgpt.training.loop import Event, Result, Stage, autocast, train
-from glassgpt.training.machine import best_precision
+from glassgpt.training.machine import on_this_machine
 from glassgpt.training.optim import AdamW, Muon, Optimizer
 from glassgpt.training.settings import DataSettings, Recipe, TrainSettings
 from glassgpt.training.workers import Workers
 
-# A pass of so many tokens keeps what lies between two layers in a core's cache.
-PASS_TOKENS = 512
+PASS_TOKENS = 1024
+MANY = 20  # from so many texts on, some are held out whole
 
 
 @dataclass(frozen=True)
@@ -49,23 +50,26 @@ def prepare(
     """Train a new run's tokenizer, cut its text into shards, and put the recipe, with what was left open decided, into
     run.json; gives that recipe.
 
-    The last share of each text (`recipe.data.validation`, by characters) is held out: what comes later in a text is
-    what a model must predict. `plan` may change the sizes once the text lies in tokens.
+    Of a few long texts the last share of each (`recipe.data.validation`, by characters) is held out: what comes later
+    in a text is what a model must predict. Of many texts (`MANY`), so large a share of them, whole, as chance has it.
+    `plan` may change the sizes once the text lies in tokens.
 
     Raises:
         InputError: there is too little text for one window on either side.
         ConfigError: the recipe's network cannot be made.
     """
-    recipe = replace(recipe, train=_resolved(recipe.train))
+    recipe = replace(recipe, train=on_this_machine(recipe.train))
     network_config(recipe, vocab_size=256)  # what is wrong with the network is told before the text is read
     train_settings, folder = recipe.train, run.folder
     rows = list(rows)
-    cuts = [round(len(_text(row)) * (1 - recipe.data.validation)) for row in rows]
-    tokenizer = _tokenizer(rows, cuts, recipe.data)
+    sides = _sides(rows, recipe.data.validation, recipe.train.seed)
+    tokenizer = _tokenizer(rows, sides, recipe.data)
     tokenizer.save(folder / TOKENIZER)
-    pairs = [_halves(row, cut, tokenizer) for row, cut in zip(rows, cuts, strict=True)]
-    for place, examples in ((TRAIN, [a for a, _ in pairs]), (HELD_OUT, [b for _, b in pairs])):
-        tokens = write_shards((e for e in examples if len(e.ids) > 1), folder / place, tokenizer).tokens
+    short = 0
+    for place, examples in zip((TRAIN, HELD_OUT), _examples(rows, sides, tokenizer), strict=True):
+        long_enough = [e for e in examples if len(e.ids) > 1]  # in one token there is nothing to predict
+        short += len(examples) - len(long_enough)
+        tokens = write_shards(long_enough, folder / place, tokenizer).tokens if long_enough else 0
         if tokens < train_settings.context + 2:
             raise InputError(
                 "{part} has {tokens} tokens; one window of {context} does not fit",
@@ -75,7 +79,8 @@ def prepare(
                 context=train_settings.context,
             )
     recipe = plan(recipe)
-    run.update(kind="pretrain", status="ready", recipe=asdict(recipe), threads=torch.get_num_threads())
+    run.update(kind="pretrain", status="ready", recipe=asdict(recipe), threads=torch.get_num_threads(),
+               left_out=short)  # fmt: skip
     return recipe
 
 
@@ -87,28 +92,33 @@ def pretrain(
     torch.set_num_threads(run.about["threads"])  # sums are grouped by thread: another count gives other bits
     tokenizer = Tokenizer.from_file(run.folder / TOKENIZER)
     shards = open_shards(run.folder / TRAIN, tokenizer)
-    held_out = tokens_of(open_shards(run.folder / HELD_OUT, tokenizer))
-    network = make_network(recipe, tokenizer.vocab_size)
+    held_out = open_shards(run.folder / HELD_OUT, tokenizer)
+    network = make_network(recipe, tokenizer.vocab_size).to(recipe.train.device)
     batches = TextBatches(shards, recipe.train.batch, recipe.train.context, recipe.train.seed)
-    parts = windows(held_out, recipe.train.context)
+    parts = held_out_windows(held_out, recipe.train.context)
+
+    def measure(replica: GPT, part: Batch) -> float:
+        with autocast(replica, recipe.train):  # each thread has its own
+            return windows_loss(replica, part)
 
     def evaluate(workers: Workers) -> float:
-        with autocast(network, recipe.train):
-            return sum(workers.map(windows_loss, parts)) / (len(held_out) - 1)
+        return sum(workers.map(measure, parts)) / sum(part.trained for part in parts)
 
+    # Something for every worker, and no more at a time than stays in a core's cache.
+    rows = min(PASS_TOKENS // recipe.train.context, -(-recipe.train.batch // torch.get_num_threads()))
     stage = Stage(
         network=network,
         optimizers=make_optimizers(network, recipe.train),
         batches=lambda step: [
             part
             for i in range(recipe.train.accumulate)
-            for part in batches(step * recipe.train.accumulate + i).split(PASS_TOKENS // recipe.train.context)
+            for part in batches(step * recipe.train.accumulate + i).split(rows)
         ],
         loss=text_loss(recipe.train.compile),
         evaluate=evaluate,
         save=lambda folder: write_checkpoint(folder, network, tokenizer),
         load=lambda folder: _load(network, folder),
-        sample=lambda: sample_texts(network, tokenizer, held_out, recipe.train),
+        sample=lambda: sample_texts(network, tokenizer, tokens_of(held_out), recipe.train),
     )
     run.update(status="training")
     result = train(stage, recipe.train, run, resume=resume, until=until, watch=watch)
@@ -205,10 +215,24 @@ def tokens_of(shards: Shards) -> np.ndarray:
     return np.asarray(shards.tokens(0, len(shards)))
 
 
-def _tokenizer(rows: list[Row], cuts: list[int], data: DataSettings) -> Tokenizer:
+def _sides(rows: list[Row], share: float, seed: int) -> list[float]:
+    """How much of each text is trained on, from its beginning: 1 all, 0 nothing."""
+    if len(rows) < MANY:
+        return [1 - share] * len(rows)
+    order = random.Random(seed).sample(range(len(rows)), len(rows))
+    held_out = set(order[: max(1, round(share * len(rows)))])
+    return [float(i not in held_out) for i in range(len(rows))]
+
+
+def _tokenizer(rows: list[Row], sides: list[float], data: DataSettings) -> Tokenizer:
     if data.tokenizer == "characters":  # the held-out part may hold a character that the rest lacks
         return train_characters(_text(row) for row in rows)
-    return train_bpe((_text(row)[:cut] for row, cut in zip(rows, cuts, strict=True)), data.vocab_size)
+    texts = (_text(row)[: _cut(row, side)] for row, side in zip(rows, sides, strict=True))
+    return train_bpe(texts, data.vocab_size)
+
+
+def _cut(row: Row, side: float) -> int:
+    return round(len(_text(row)) * side)
 
 
 def _text(row: Row) -> str:
@@ -216,21 +240,25 @@ def _text(row: Row) -> str:
     return "\n".join(row.texts)
 
 
-def _halves(row: Row, cut: int, tokenizer: Tokenizer) -> tuple[Example, Example]:
-    """The part to train on and the held-out one, which begins with the last token of the other: from that its own first
-    token is predicted."""
-    text = _text(row)
-    before, after = tokenizer.encode(text[:cut], add_bos=False), tokenizer.encode(text[cut:], add_bos=False)
+def _examples(rows: list[Row], sides: list[float], tokenizer: Tokenizer) -> tuple[list[Example], list[Example]]:
+    """What is trained on and what is held out. A whole text ends with the end token; of one that is cut, the held-out
+    part begins with the last token of the other: from that its own first token is predicted."""
+    train: list[Example] = []
+    held_out: list[Example] = []
+
+    def add(side: list[Example], ids: list[int], row: Row) -> None:
+        side.append(Example(ids, [True] * len(ids), row.source, row.number))
+
     end = [] if tokenizer.eos_id is None else [tokenizer.eos_id]
-    make = Example(before, [True] * len(before), row.source, row.number)
-    held_out = before[-1:] + after + end
-    return make, Example(held_out, [True] * len(held_out), row.source, row.number)
-
-
-def _resolved(settings: TrainSettings) -> TrainSettings:
-    if settings.precision != "auto":
-        return settings
-    return replace(settings, precision=best_precision())
+    for row, side in zip(rows, sides, strict=True):
+        text, cut = _text(row), _cut(row, side)
+        before, after = (tokenizer.encode(part, add_bos=False) for part in (text[:cut], text[cut:]))
+        if 0 < side < 1:
+            add(train, before, row)
+            add(held_out, before[-1:] + after, row)
+        else:
+            add(train if side else held_out, before + after + end, row)
+    return train, held_out
 
 
 def _load(network: GPT, folder: Path) -> None:
