@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import random
+import tracemalloc
+from itertools import combinations
 
 import pytest
 
 from glassgpt.core.errors import ConfigError, InputError
 from glassgpt.data.duplicates import fold, shingles
 from glassgpt.data.rows import Row
-from glassgpt.data.split import LEAK, leakage, split
+from glassgpt.data.split import LEAK, TOGETHER, alike, leakage, split
 
 SUBJECTS = [
     "my order",
@@ -103,8 +105,36 @@ def test_what_cannot_be_split_is_refused():
     same = [Row("q", n, ("text",), ["the very same words over and over"]) for n in range(10)]
     with pytest.raises(InputError, match="10 rows that say the same"):
         split(same)
-    with pytest.raises(InputError):
-        split(same[:1])
+    for few in (same[:1], []):
+        with pytest.raises(InputError, match=f"fewer than two rows .{len(few)}.") as error:
+            split(few)
+        assert "say the same" not in str(error.value)
     for share in (0.0, 1.0, -1.0, float("nan")):
         with pytest.raises(ConfigError):
             split(same, share)
+
+
+def test_pairs_are_those_of_a_comparison_of_all_with_all():
+    rows = [*question_rows(150, 4), Row("q", 1, ("user", "assistant"), ["", "x"])]
+    found = {(a, b): similarity for a, b, similarity in alike(rows, TOGETHER)}
+    for (a, one), (b, other) in combinations(enumerate(shingled(rows[:-1])), 2):
+        most = max(len(x & y) / len(x | y) for x, y in zip(one, other, strict=True))
+        if most >= 0.85:  # nearer to the bound one may be missed
+            assert (a, b) in found
+        assert (a, b) not in found or most >= TOGETHER
+
+
+def test_of_many_that_are_the_same_each_meets_the_first_and_no_pair_is_compared_twice():
+    rows = [Row("q", n, ("text",), ["what does this lamp cost, please?" + "!" * n]) for n in range(80)]
+    pairs = list(alike(rows, TOGETHER))
+    assert len(pairs) == 2 * 79 and {(a, b) for a, b, _ in pairs} == {(0, n) for n in range(1, 80)}
+
+
+def test_a_row_costs_little_memory():
+    rows = [Row("q", n, ("text",), [random.Random(n).randbytes(40).hex()]) for n in range(8000)]
+    tracemalloc.start()
+    try:
+        assert list(alike(rows, TOGETHER)) == []
+        assert tracemalloc.get_traced_memory()[1] < 2000 * len(rows)  # most of it is there whatever their number
+    finally:
+        tracemalloc.stop()

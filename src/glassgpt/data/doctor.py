@@ -69,7 +69,6 @@ class Side:
     def percentiles(self) -> dict[str, list[int]]:
         """Of the examples their length and their learned tokens at `PERCENTS`; empty lists where there are none."""
         counts = self.counts()
-        counts = self.counts()
         made = counts[counts[:, :2].sum(axis=1) > 0]
         told = {"length": made[:, :2].sum(axis=1), "trained": made[:, 0]}
         return {n: np.percentile(v, PERCENTS, method="lower").tolist() if len(v) else [] for n, v in told.items()}

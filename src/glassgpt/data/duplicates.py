@@ -240,7 +240,7 @@ def _near(
     """Rows in order, each compared with the kept ones that share buckets with it."""
     members, buckets = _shared_buckets(bands, rows)
     kept: dict[int, list[int]] = {}
-    pieces = _remembering(texts_of)
+    pieces = remembering(texts_of)
     found = []
     ends = np.flatnonzero(np.diff(members, append=-1)) + 1
     start = 0
@@ -265,7 +265,7 @@ def _near(
     return found
 
 
-def _remembering(texts_of: Callable[[int], Sequence[str]]) -> Callable[[int], Pieces]:
+def remembering(texts_of: Callable[[int], Sequence[str]]) -> Callable[[int], Pieces]:
     """The pieces of the row at a position; the last ones asked for are kept."""
     recent: OrderedDict[int, Pieces] = OrderedDict()
     size = 0
