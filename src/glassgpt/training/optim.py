@@ -103,24 +103,21 @@ class AdamW:
         b1, b2 = self.betas
         values, gradients, means, squares = [], [], [], []
         for name, p in self.parameters.items():
-            if p.grad is None:
-                continue
             rows = slice(len(p) * part // PARTS, len(p) * (part + 1) // PARTS)
+            if p.grad is None or rows.start == rows.stop:
+                continue
             values.append(p[rows])
             gradients.append(p.grad[rows])
             means.append(self.state[f"{self.name}.mean.{name}"][rows])
             squares.append(self.state[f"{self.name}.square.{name}"][rows])
-        if not values:
-            return
-        torch._foreach_lerp_(means, gradients, 1 - b1)
-        torch._foreach_mul_(squares, b2)
-        torch._foreach_addcmul_(squares, gradients, gradients, value=1 - b2)
-        if self.weight_decay:
-            torch._foreach_mul_(values, 1 - rate * self.weight_decay)
-        scales = torch._foreach_sqrt(squares)
-        torch._foreach_div_(scales, math.sqrt(1 - b2**steps))
-        torch._foreach_add_(scales, self.eps)
-        torch._foreach_addcdiv_(values, means, scales, value=-rate / (1 - b1**steps))
+        if values:
+            # One pass over memory for each parameter; written out, the update is a dozen.
+            count = torch.tensor(float(steps), device=values[0].device)
+            torch._fused_adamw_(
+                values, gradients, means, squares, [], [count] * len(values),
+                lr=rate, beta1=b1, beta2=b2, weight_decay=self.weight_decay, eps=self.eps, amsgrad=False,
+                maximize=False,
+            )  # fmt: skip
 
 
 class Muon:
