@@ -47,11 +47,13 @@ class Watch:
             self.live.stop()
         if self.board:
             self.board.close()
+            self._tell_fault()
 
     def __call__(self, event: Event) -> None:
         """One event of the loop."""
         if self.board:
             self.board(event)
+            self._tell_fault()
         if event.kind == "step":
             self._step(event)
         elif event.kind == "evaluation":
@@ -87,6 +89,13 @@ class Watch:
         elif time.monotonic() - self.last > QUIET_EVERY:
             self.last = time.monotonic()
             note(line)
+
+    def _tell_fault(self) -> None:
+        """Say that TensorBoard's files are given up, where they are, and forget them: it is said once."""
+        if fault := self.board.fault:
+            reason = fault.strerror or str(fault)
+            self._say(say("TensorBoard files are no longer written: {reason}", self.language, reason=reason))
+            self.board = None
 
     def _say(self, text: str) -> None:
         if self.live:

@@ -2,34 +2,73 @@
 
 from __future__ import annotations
 
+import socket
+import time
 from pathlib import Path
 from typing import Any
 
+from glassgpt.core.files import refusing_disk
 from glassgpt.core.runs import Run
 from glassgpt.training.loop import Event
 
+FLUSH_SECONDS = 30.0  # how far behind the training the files may be
+
 
 class TensorBoard:
-    """Writes what happens as TensorBoard files, so that `tensorboard --logdir RUN` shows it while it happens."""
+    """Writes what happens as TensorBoard files, so that `tensorboard --logdir RUN` shows it while it happens.
+
+    No training ends because of them: what the disk refuses is kept in `fault`, and nothing is written from then on.
+    tensorboardX's records are used without its `SummaryWriter`, whose thread dies of a full disk with a traceback,
+    after which the next events wait for it for ever.
+    """
 
     def __init__(self, run: Run) -> None:
-        from tensorboardX import SummaryWriter
-
-        self.writer = SummaryWriter(str(run.folder / "tensorboard"))
+        self.folder = run.folder / "tensorboard"
+        self.fault: OSError | None = None
+        self._file: Any = None
+        self._flushed = 0.0
 
     def __call__(self, event: Event) -> None:
         """One event of the loop."""
+        from tensorboardX.summary import scalar, text
+
+        summaries: list[Any] = []
         if event.kind == "step":
-            self.writer.add_scalar("loss/train", event.values["loss"], event.progress.step)
-            self.writer.add_scalar("gradient_norm", event.values["norm"], event.progress.step)
+            summaries = [scalar("loss/train", event.values["loss"]), scalar("gradient_norm", event.values["norm"])]
         elif event.kind == "evaluation":
-            self.writer.add_scalar("loss/validation", event.values["val_loss"], event.progress.step)
-            for number, text in enumerate(event.values["samples"]):
-                self.writer.add_text(f"sample/{number}", text, event.progress.step)
+            summaries = [scalar("loss/validation", event.values["val_loss"])]
+            summaries += [text(f"sample/{i}", sample) for i, sample in enumerate(event.values["samples"])]
+        if not summaries or self.fault:
+            return
+        try:
+            for summary in summaries:
+                self._write(summary=summary, step=event.progress.step)
+            if time.monotonic() - self._flushed > FLUSH_SECONDS:
+                self._file.flush()
+                self._flushed = time.monotonic()
+        except OSError as error:
+            self.fault = error
+            self.close()
 
     def close(self) -> None:
         """Write what is still held back."""
-        self.writer.close()
+        try:
+            if self._file:
+                self._file.close()
+        except OSError as error:
+            self.fault = self.fault or error
+        self._file = None
+
+    def _write(self, **values: Any) -> None:
+        from tensorboardX.proto.event_pb2 import Event as Record
+        from tensorboardX.record_writer import RecordWriter
+
+        if self._file is None:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            name = f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}"
+            self._file = RecordWriter(str(self.folder / name))
+            self._write(file_version="brain.Event:2")
+        self._file.write(Record(wall_time=time.time(), **values).SerializeToString())
 
 
 def smoothed(values: list[float], span: int) -> list[float]:
@@ -42,7 +81,8 @@ def smoothed(values: list[float], span: int) -> list[float]:
 
 
 def plot_losses(run: Run, path: Path) -> None:
-    """The losses of a run as a picture (.png or .svg, by the name); nothing when nothing was measured yet."""
+    """The losses of a run as a picture (.png or .svg, by the name); nothing when nothing was measured yet. Raises
+    GlassError: the disk refuses it."""
     metrics = run.metrics()
     train = [(m["tokens"], m["loss"]) for m in metrics if "loss" in m]
     held_out = [(m["tokens"], m["val_loss"]) for m in metrics if "val_loss" in m]
@@ -55,7 +95,8 @@ def plot_losses(run: Run, path: Path) -> None:
         axes.set_xlabel("tokens trained on")
         axes.set_ylabel("loss (nats per token)")
         axes.legend()
-        figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
+        with refusing_disk(path):
+            figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
 
 
 def _axes() -> tuple[Any, Any]:
