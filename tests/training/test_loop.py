@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from glassgpt.core.runs import Run
 from glassgpt.data.batches import IGNORED, Batch
+from glassgpt.training import loop
 from glassgpt.training.loop import DivergedError, train
 from glassgpt.training.optim import rate_factor
 from glassgpt.training.settings import TrainSettings
@@ -180,6 +181,25 @@ def test_until_ends_at_the_first_evaluation_that_is_good_enough(bare_stage, run,
 def test_the_best_and_the_two_newest_checkpoints_are_kept(bare_stage, run):
     follow(bare_stage, run, [3.0, 1.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0], checkpoint_every=1)
     assert steps_kept(run) == [4, 19, 20]
+
+
+def test_a_checkpoint_is_written_when_the_last_one_is_long_ago(bare_stage, run, tmp_path, monkeypatch):
+    """Steps of 50 s: the third after a checkpoint is the first that ends more than two minutes after it."""
+    clock = [0.0]
+
+    def batches(step):
+        clock[0] += 50.0
+        return [random_batch(step)]
+
+    monkeypatch.setattr(loop.time, "monotonic", lambda: clock[0])
+    written = []
+    for name, gap in (("a", 0), ("b", 5)):
+        steps: list[int] = []
+        settings = TrainSettings(**(FIVE | {"steps": 10, "checkpoint_every": gap}))
+        watch = lambda event, steps=steps: event.kind == "checkpoint" and steps.append(event.progress.step)  # noqa: E731
+        train(bare_stage(batches), settings, Run.create(tmp_path / name, {}), watch=watch)
+        written.append(steps)
+    assert written == [[3, 6, 9, 10], [3, 5, 8, 10]]
 
 
 def test_evaluating_changes_nothing_of_what_is_learned(bare_stage, tmp_path):

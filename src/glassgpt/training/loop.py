@@ -29,6 +29,8 @@ from glassgpt.training.settings import TrainSettings
 from glassgpt.training.state import TENSORS, Progress, load_tensors, newest_whole, prune, save_state
 from glassgpt.training.workers import Workers
 
+CHECKPOINT_SECONDS = 120.0  # no more than these, and the step under way, is lost to a kill
+
 
 @dataclass
 class Stage:
@@ -107,6 +109,7 @@ def train(
         restore(stage.optimizers, load_tensors(place / TENSORS), str(place))
     parameters: list[Tensor] = [p for p in stage.network.parameters() if p.requires_grad]
     with stop_signals() as stopped, closing(Workers(stage.network, torch.get_num_threads())) as workers:
+        written = time.monotonic()
         while progress.step < settings.steps and not _done(progress, settings, until):
             began = time.perf_counter()
             loss, norm, tokens = _step(stage, settings, progress.step, parameters, workers)
@@ -120,8 +123,10 @@ def train(
             if last or progress.step % settings.evaluation_gap == 0:
                 improved = _evaluate(stage, settings, progress, run, watch, workers)
             due = last or improved or progress.step % settings.checkpoint_gap == 0
+            due |= time.monotonic() - written > CHECKPOINT_SECONDS  # a checkpoint changes nothing of what is learned
             if due or stopped[0] or _done(progress, settings, until):
                 place = save_checkpoint(stage, progress, run)
+                written = time.monotonic()
                 watch(Event("checkpoint", progress, settings.steps, {"path": place}))
             if stopped[0]:
                 break

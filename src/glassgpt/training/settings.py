@@ -20,7 +20,9 @@ class TrainSettings:
     Sizes: `batch` sequences of `context` tokens a pass, `accumulate` passes a step, `steps` steps. `lr` is AdamW's
     rate, `embed_lr` that of the embeddings (0: as `lr`), `matrix_lr` Muon's, for the matrices inside the blocks (with
     `optimizer = "adamw"` they have `lr` too). `warmup` and `decay` are shares of the steps. `clip` bounds the norm of
-    the gradients (0: no bound). `device` is cpu, cuda, mps or auto; only the CPU is covered by tests. `patience` ends the training after so many evaluations without a better one (0: never).
+    the gradients (0: no bound). `device` is cpu, cuda, mps or auto; only the CPU is covered by tests. `patience` ends
+    the training after so many evaluations without a better one (0: never). Besides `checkpoint_every`, a checkpoint is
+    written after each better evaluation and when `loop.CHECKPOINT_SECONDS` passed without one.
 
     Raises:
         ConfigError: a value is out of range.
@@ -68,9 +70,13 @@ class TrainSettings:
             if not 0 <= getattr(self, name) < 1e6:
                 raise ConfigError("{name} is {value}; expected {least} or more", name=name, value=getattr(self, name),
                                   least=0)  # fmt: skip
-        for name in ("warmup", "decay", "floor", "momentum", "beta1", "beta2"):
+        for name in ("warmup", "decay", "floor", "momentum"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError("{name} is {value}; expected a number from 0 to 1", name=name,
+                                  value=getattr(self, name))  # fmt: skip
+        for name in ("beta1", "beta2"):  # AdamW divides by what they lack to 1
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError("{name} is {value}; expected 0 or more and less than 1", name=name,
                                   value=getattr(self, name))  # fmt: skip
 
     @property
