@@ -26,7 +26,7 @@ def test_every_recipe_can_be_read(path):
         ("steps", 0), ("batch", 0), ("context", 1), ("accumulate", 0), ("seed", -1), ("patience", -1),
         ("steps", 1 << 50), ("lr", 0.0), ("lr", 10.0), ("lr", float("nan")), ("matrix_lr", -0.1), ("clip", -1.0),
         ("weight_decay", float("inf")),
-        ("warmup", 1.5), ("decay", -0.1), ("beta1", 2.0), ("momentum", float("nan")),
+        ("warmup", 1.5), ("decay", -0.1), ("beta1", 2.0), ("beta1", 1.0), ("beta2", 1.0), ("momentum", float("nan")),
     ],
 )  # fmt: skip
 def test_a_value_out_of_range_is_refused_by_name(name, value):
@@ -68,6 +68,12 @@ def test_gaps_follow_from_one_another():
     gaps = [(1000, 0, 0), (1000, 50, 0), (1000, 50, 20), (1000, 0, 20)]
     settings = [TrainSettings(steps=s, evaluate_every=e, checkpoint_every=c) for s, e, c in gaps]
     assert [(s.evaluation_gap, s.checkpoint_gap) for s in settings] == [(1000, 1000), (50, 50), (50, 20), (1000, 20)]
+
+
+def test_a_fine_tuning_that_is_to_be_compiled_is_refused():
+    assert TrainSettings(compile=True).compile
+    with pytest.raises(ConfigError, match="fine-tuning is not compiled"):
+        settings_from(FineTuneSettings, {"train": {"compile": True}})
 
 
 def test_a_recipe_from_a_file(tmp_path):

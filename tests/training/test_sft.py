@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import weakref
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -17,10 +19,12 @@ from glassgpt.data.shards import Shards, open_shards
 from glassgpt.engine.load import load
 from glassgpt.formats.huggingface import save_huggingface
 from glassgpt.model.lora import LoRALinear, add_lora, load_adapter
+from glassgpt.training import sft
 from glassgpt.training.loop import Event
 from glassgpt.training.settings import LoraSettings, TrainSettings
 from glassgpt.training.sft import ANSWERS, FineTuneSettings, finetune, prepare_finetune
 from glassgpt.training.state import checkpoints, load_tensors
+from glassgpt.training.workers import Workers
 
 
 def events_of(run: Run, **options):
@@ -107,6 +111,67 @@ def test_merged_is_the_adapter_and_the_frozen_weights_are_untouched(answer_run, 
             expected = value if layer is None else value + (layer.scale * (layer.b @ layer.a)).to(value.dtype)
             assert torch.equal(saved[name], expected), name
     assert set(state) == {f"{name}.{part}" for name in corrected for part in "ab"}
+
+
+def test_a_correction_learned_beside_bfloat16_weights_is_merged_whole(answer_run, tiny_model):
+    """Into the weights of the base, of which none is rounded."""
+    run = answer_run(precision="bfloat16", epochs=2.0)
+    done, _ = events_of(run)
+    state = load_tensors(checkpoints(run.folder)[0] / "adapter.safetensors")
+    saved = dict(load(run.folder).network.named_parameters())
+    for name, value in load(tiny_model).network.named_parameters():
+        layer = name.removesuffix(".weight")
+        if f"{layer}.a" in state:
+            expected = value.double() + 8.0 / 4 * state[f"{layer}.b"].double() @ state[f"{layer}.a"].double()
+            assert saved[name].dtype == torch.float32 and not torch.equal(saved[name], value)
+            torch.testing.assert_close(saved[name].double(), expected, atol=1e-6, rtol=0)
+        else:
+            assert torch.equal(saved[name], value), name
+    assert done.model.precision == "float32" and done.result.progress.best_step == done.result.progress.step
+
+
+def test_the_network_that_was_trained_is_gone_before_the_base_is_read_again(answer_run, monkeypatch):
+    """Of a large model two networks at a time would not fit into memory."""
+    networks, alive = [], []
+
+    def counting(*args, **options):
+        alive.append(sum(network() is not None for network in networks))
+        model = load(*args, **options)
+        networks.append(weakref.ref(model.network))
+        return model
+
+    run = answer_run()
+    monkeypatch.setattr(sft, "load", counting)
+    done, _ = events_of(run)
+    assert alive == [0, 0] and networks[1]() is done.model.network
+
+
+@pytest.mark.parametrize("rank", [4, 0])
+def test_where_the_best_checkpoint_is_damaged_the_last_weights_are_left_and_that_is_told(answer_run, rank):
+    """Held-out answers are chance: the best evaluation is an early one."""
+    run = answer_run(rank=rank, epochs=12.0, lr=0.03, schedule="constant", evaluate_every=4)
+    seen: list[Event] = []
+
+    def watch(event: Event) -> None:
+        seen.append(event)
+        if event.kind == "checkpoint" and event.progress.step == event.steps:
+            place = run.folder / f"checkpoints/step-{event.progress.best_step:08d}"
+            weights = next(path for path in place.glob("*.safetensors") if path.stem != "trainer")
+            data = bytearray(weights.read_bytes())
+            data[-2] ^= 64
+            weights.write_bytes(data)
+
+    done = finetune(run, watch=watch)
+    progress = done.result.progress
+    assert 0 < progress.best_step < progress.step
+    faults = [str(event.values["error"]) for event in seen if event.kind == "fault"]
+    assert len(faults) == 1 and f"step-{progress.best_step:08d}" in faults[0]
+    last = run.metrics()[-1]["val_loss"]
+    model = load(run.folder)
+    shards = open_shards(run.folder / "data/validation", model.tokenizer)
+    with closing(Workers(model.network, 1)) as workers:
+        measured = sft.examples_loss(workers, shards, TrainSettings(precision="float32"))
+    assert measured == pytest.approx(last, abs=1e-4) and last > progress.best_loss + 0.01
 
 
 def test_all_weights_are_trained_where_that_is_asked_for(answer_run, tiny_model):

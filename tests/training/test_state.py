@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import resource
 import shutil
 
@@ -58,6 +59,17 @@ def test_progress_comes_back_as_it_was(tmp_path):
     assert check_state(place) == Progress(step=12, tokens=84, best_step=8, best_loss=1.5)
     fresh = save_state(tmp_path, Progress(), {}, lambda folder: None)
     assert check_state(fresh) == Progress() and check_state(fresh).best_loss == float("inf")
+
+
+def test_what_is_saved_of_a_run_without_an_evaluation_is_json(tmp_path):
+    """JSON has no infinity: other programs refuse a file that holds Python's."""
+
+    def refuse(constant):
+        raise ValueError(constant)
+
+    place = save_state(tmp_path, Progress(step=3), {}, lambda folder: None)
+    saved = json.loads((place / "trainer.json").read_text(), parse_constant=refuse)["progress"]
+    assert Progress(**saved) == Progress(step=3)
 
 
 @pytest.mark.parametrize("damage", DAMAGES)

@@ -10,9 +10,10 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from glassgpt.core.config import settings_from
-from glassgpt.core.errors import InputError
+from glassgpt.core.errors import ConfigError, FormatError, InputError
 from glassgpt.core.memory import release
 from glassgpt.core.runs import CHECKPOINTS, MODEL, Run
 from glassgpt.core.words import Sentence
@@ -31,7 +32,7 @@ from glassgpt.training.loop import Event, Result, Stage, autocast, train
 from glassgpt.training.machine import on_this_machine
 from glassgpt.training.pretrain import HELD_OUT, TRAIN, make_optimizers
 from glassgpt.training.settings import LoraSettings, TrainSettings, check_above_0
-from glassgpt.training.state import load_tensors, save_tensors
+from glassgpt.training.state import Progress, check_state, load_tensors, save_tensors
 from glassgpt.training.workers import Workers
 
 ANSWERS: dict[str, Any] = {
@@ -57,6 +58,8 @@ class FineTuneSettings:
 
     def __post_init__(self) -> None:
         check_above_0("epochs", self.epochs)
+        if self.train.compile:
+            raise ConfigError("train.compile is true, but fine-tuning is not compiled", hint="Leave train.compile out.")
 
 
 @dataclass(frozen=True)
@@ -127,6 +130,19 @@ def finetune(
     """Train the run that `prepare_finetune` made (or go on with it) and leave the best model in its `model/`."""
     settings = settings_from(FineTuneSettings, run.about["settings"])
     torch.set_num_threads(run.about["threads"])  # sums are grouped by thread: another count gives other bits
+    result, trained = _train(run, settings, resume, until, watch)
+    release()  # the network that was trained, before another is loaded
+    model = trained if isinstance(trained, LanguageModel) else _corrected(settings, trained, run)
+    model.save(run.folder / MODEL)
+    run.update(status="stopped" if result.signal else "finished", progress=result.progress.facts())
+    return FineTuned(result, model)
+
+
+def _train(
+    run: Run, settings: FineTuneSettings, resume: bool, until: float | None, watch: Callable[[Event], None]
+) -> tuple[Result, LanguageModel | dict[str, Tensor]]:
+    """Train; gives the model at its best, or, where a correction is trained, the correction alone: of the network then
+    nothing is left in memory."""
     lora = settings.lora.rank > 0
     # Frozen weights may as well be stored in the type they are multiplied in; weights that are trained are not.
     stored = settings.train.precision if lora else "float32"
@@ -167,15 +183,36 @@ def finetune(
     )
     run.update(status="training")
     result = train(stage, settings.train, run, resume=resume, until=until, watch=watch)
-    best = result.progress.best_step
-    if best and best != result.progress.step:
-        restore(run.folder / CHECKPOINTS / f"step-{best:08d}")
-    release()
-    model = replace(base, network=(merge_lora(network) if lora else network).float().eval().requires_grad_(False))
-    release()
-    model.save(run.folder / MODEL)
-    run.update(status="stopped" if result.signal else "finished", progress=asdict(result.progress))
-    return FineTuned(result, model)
+    if place := _better(run, result.progress, settings.train.steps, watch):
+        restore(place)
+    if lora:
+        return result, adapter_state(network)
+    network.eval().requires_grad_(False)
+    return result, base
+
+
+def _better(run: Run, progress: Progress, steps: int, watch: Callable[[Event], None]) -> Path | None:
+    """The checkpoint of the best evaluation; None where the last step is the best, or that checkpoint is damaged, which
+    is told: the network then stays as the last step left it."""
+    if progress.best_step in (0, progress.step):
+        return None
+    place = run.folder / CHECKPOINTS / f"step-{progress.best_step:08d}"
+    try:
+        check_state(place)
+    except FormatError as error:
+        watch(Event("fault", progress, steps, {"error": error.with_traceback(None)}))  # it would hold the network
+        return None
+    return place
+
+
+def _corrected(settings: FineTuneSettings, adapter: dict[str, Tensor], run: Run) -> LanguageModel:
+    """The base model in float32 with a trained correction merged into it: added to weights in bfloat16, much of a small
+    correction would be rounded away, and those that stayed frozen would not be the base's own."""
+    base = load(settings.base, device=settings.train.device, template=settings.template or None)
+    network = add_lora(base.network, settings.lora.rank, settings.lora.alpha)
+    load_adapter(network, adapter, str(run.folder))
+    merge_lora(network).eval().requires_grad_(False)
+    return base
 
 
 def _room(network: GPT) -> int:

@@ -16,6 +16,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -44,6 +45,10 @@ class Progress:
     waited: int = 0  # evaluations since the best one
     last_loss: float = float("inf")  # the newest evaluation
 
+    def facts(self) -> dict[str, Any]:
+        """For JSON, which knows no infinity: a loss that was not measured yet is left out."""
+        return {name: value for name, value in asdict(self).items() if value != float("inf")}
+
 
 def save_state(
     run: Path, progress: Progress, optimizers: dict[str, Tensor], save_weights: Callable[[Path], None]
@@ -56,7 +61,8 @@ def save_state(
         save_weights(folder)
         save_tensors(optimizers, folder / TENSORS)
         hashes = {file.name: sha256(file) for file in sorted(folder.iterdir())}
-        (folder / STATE).write_text(json.dumps({"progress": asdict(progress), "files": hashes}), encoding="utf-8")
+        about = json.dumps({"progress": progress.facts(), "files": hashes}, allow_nan=False)
+        (folder / STATE).write_text(about, encoding="utf-8")
     return place
 
 
