@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+from pathlib import Path
 
 import pytest
 
@@ -34,7 +37,7 @@ def test_it_trains_and_prints_one_json_line_last(data, tiny, tmp_path, capsys, m
 
 
 def test_records_that_cannot_be_read_are_told(data, tiny, tmp_path, capsys):
-    with open(data, "a", encoding="utf-8") as file:
+    with Path(data).open("a", encoding="utf-8") as file:
         file.write("\n{broken\n[1, 2]\n")
     assert main(["finetune", data, "--from", tiny, "--out", str(tmp_path / "run"), *QUICK]) == 0
     told = capsys.readouterr().err
@@ -71,6 +74,7 @@ def test_rows_to_measure_on_may_be_given_and_long_ones_are_told(data, tiny, tmp_
         (["--epochs", "-1"], "epochs"),
         (["--epochs", "nan"], "epochs"),
         (["--lr", "-1"], "lr is -1"),
+        (["--set", "train.compile=true"], "fine-tuning is not compiled"),
         (["--validation", "none.csv"], "none.csv"),
         (["--set", "lora.rnk=3"], "lora.rank"),
         (["--set", "train.context=3"], "no example is left to train on"),
@@ -101,10 +105,35 @@ def test_settings_given_beside_resume_are_told_to_be_without_effect(data, tiny, 
     out = str(tmp_path / "run")
     assert main(["finetune", data, "--from", tiny, "--out", out, *QUICK]) == 0
     capsys.readouterr()
-    assert main(["finetune", data, "--resume", out, "--lr", "0.5", "--from", tiny]) == 0
-    assert "without effect: FILE, --from, --lr" in capsys.readouterr().err
+    assert main(["finetune", data, "--resume", out, "--lr", "0.5", "--from", tiny, "--device", "cpu"]) == 0
+    assert "without effect: FILE, --from, --lr, --device" in capsys.readouterr().err
     assert main(["pretrain", "--resume", out]) == 1
     assert f"`glassgpt finetune --resume {out}`" in capsys.readouterr().err
+
+
+def test_a_run_stopped_before_its_first_evaluation_prints_json_that_other_programs_can_read(
+    data, tiny, tmp_path, capsys, monkeypatch
+):
+    """JSON has no infinity: what is not measured yet is null."""
+
+    def refuse(constant):
+        raise ValueError(constant)
+
+    def stop(self, event):
+        if event.kind == "step":
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    out = tmp_path / "run"
+    command = ["finetune", data, "--from", tiny, "--out", str(out), *QUICK, "--json"]
+    with monkeypatch.context() as patch:
+        patch.setattr("glassgpt.cli.watch.Watch.__call__", stop)
+        assert main([*command, "--set", "train.evaluate_every=3", "--set", "train.batch=1"]) == 143
+    line = json.loads(capsys.readouterr().out.splitlines()[-1], parse_constant=refuse)
+    assert line["val_loss"] is None and line["best_val_loss"] is None and line["steps"] == 1
+    about = json.loads((out / "run.json").read_text(encoding="utf-8"), parse_constant=refuse)
+    assert about["status"] == "stopped" and about["progress"]["step"] == 1
+    assert main(["finetune", "--resume", str(out), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["val_loss"] > 0
 
 
 @pytest.mark.parametrize("wrong", [["--rank", "x"], ["--unknown"], ["a", "b"]])

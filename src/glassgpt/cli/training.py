@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import shutil
 import tomllib
 from collections.abc import Iterator
@@ -93,7 +94,7 @@ def run_to_resume(args: argparse.Namespace, settings: str, options: dict[str, st
             "{folder} is a run of another kind", hint="Go on with it by `glassgpt {verb} --resume {folder}`.",
             folder=run.folder, verb=verb_of(run),
         )  # fmt: skip
-    common = {"out": "--out", "seed": "--seed", "changes": "--set", "threads": "--threads"}
+    common = {"out": "--out", "seed": "--seed", "changes": "--set", "device": "--device", "threads": "--threads"}
     if unused := [shown for name, shown in (options | common).items() if getattr(args, name) not in (None, False, [])]:
         note(say("a run that goes on keeps the settings that it began with; without effect: {options}", args.language,
                  options=", ".join(unused)))  # fmt: skip
@@ -115,7 +116,8 @@ def use_threads(args: argparse.Namespace) -> None:
 
 
 def tell_end(run: Run, result: Result, args: argparse.Namespace, extra: dict[str, Any]) -> int:
-    """Say how a training ended (stderr), print its JSON line last (stdout); gives the exit code."""
+    """Say how a training ended (stderr), print its JSON line last (stdout; null: not measured yet); gives the exit
+    code."""
     language, progress = args.language, result.progress
     if result.signal:
         note(say("stopped after step {step}; go on with: glassgpt {verb} --resume {run}", language, step=progress.step,
@@ -133,5 +135,7 @@ def tell_end(run: Run, result: Result, args: argparse.Namespace, extra: dict[str
             "val_loss": progress.last_loss, "best_val_loss": progress.best_loss, "steps": progress.step,
             "tokens": progress.tokens, "train_s": round(progress.train_s, 3),
         }  # fmt: skip
-        print(json.dumps(result_line | extra | {"run": str(run.folder)}), flush=True)
+        result_line |= extra | {"run": str(run.folder)}
+        finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in result_line.items()}
+        print(json.dumps(finite, allow_nan=False), flush=True)
     return 128 + result.signal if result.signal else 0 if result.reached else 1

@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     )
     if args.json:
         told = asdict(verdict) | {"identical": verdict.identical, "seconds": round(verdict.seconds, 3)}
-        print(json.dumps(told | {"run": args.folder}), flush=True)
+        print(json.dumps(told | {"run": args.folder}, allow_nan=False), flush=True)
     else:
         print(say("trained: {steps} steps of {run} ({kind}), a checkpoint every {gap}", language, steps=verdict.steps,
                   run=args.folder, kind=verdict.kind, gap=verdict.checkpoint_every))  # fmt: skip
