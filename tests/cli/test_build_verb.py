@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import signal
 
 import pytest
 
-from glassgpt.cli.build import sample_file
-from glassgpt.cli.main import main
+from glassgpt.cli.build import _settings, next_folder_for, sample_file
+from glassgpt.cli.main import build_parser, main
+from glassgpt.core.runs import Run
 from glassgpt.data.sources import read_rows
 
 QUICK = ["--epochs", "1", "--threads", "1", "--set", "answers=2", "--set", "finetune.train.sample_tokens=2",
@@ -42,6 +44,7 @@ def test_a_file_becomes_a_model_that_chats(data, tiny, tmp_path, capsys):
     ("more", "told"),
     [
         (["--from", "smolm2"], "smollm2"),
+        (["--device", "abacus"], "abacus"),
         (["--set", "held_out=1.5"], "below 1"),
         (["--set", "clean.min_chats=3"], "min_chars"),
         (["--set", "finetune.train.stepz=1"], "finetune.train.steps"),
@@ -57,11 +60,13 @@ def test_a_mistake_is_one_line(data, tiny, tmp_path, capsys, more, told):
         lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith(("error: ", "错误："))]
         assert len(lines) == 1
         assert told in lines[0] or language == "zh"
+        assert not (tmp_path / language).exists(), "a run that never began leaves nothing behind"
 
 
 def test_a_file_that_is_not_there_and_a_folder_in_use_are_told(data, tiny, tmp_path, capsys):
-    assert main(["build", str(tmp_path / "none.csv")]) == 1
-    assert "none.csv is not there" in capsys.readouterr().err
+    assert main(["build", str(tmp_path / "shopp.csv"), "--from", tiny, "--out", str(tmp_path / "run")]) == 1
+    told = capsys.readouterr().err
+    assert "there is no file" in told and "Did you mean shop.csv?" in told and not (tmp_path / "run").exists()
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "x").write_text("")
     assert main(["build", data, "--from", tiny, "--out", str(tmp_path / "mine")]) == 1
@@ -80,3 +85,71 @@ def test_wrong_usage_exits_with_2(wrong):
     with pytest.raises(SystemExit) as end:
         main(["build", *wrong])
     assert end.value.code == 2
+
+
+def test_what_is_given_lies_over_what_is_usual_for_the_base():
+    def settled(*words: str):
+        return _settings(build_parser("en").parse_args(["build", *words])).finetune
+
+    usual, tuned = settled("--from", "scratch"), settled("--from", "smollm2")
+    assert (usual.epochs, usual.train.optimizer, usual.train.lr, usual.lora.rank) == (20, "muon", 0.003, 0)
+    assert (tuned.epochs, tuned.train.optimizer, tuned.train.lr, tuned.lora.rank) == (3, "adamw", 0.001, 16)
+    own = ["--epochs", "2", "--set", "finetune.train.optimizer=adamw", "--set", "finetune.train.lr=0.02"]
+    for words in (["--from", "scratch"], ["--set", "finetune.base=scratch"]):
+        given = settled(*words, *own)
+        assert (given.epochs, given.train.optimizer, given.train.lr) == (2, "adamw", 0.02)
+        assert (given.train.schedule, given.lora.rank, given.base) == ("wsd", 0, "scratch")
+
+
+def test_a_run_is_called_as_its_file_is():
+    for data, name in ((".", "run-1"), ("..", "run-1"), ("a/shop.v2.csv", "shop-v2-1"), ("茶.csv", "茶-1"),
+                       ("hf:owner/name:train", "name-train-1")):  # fmt: skip
+        assert next_folder_for(data).name == name
+
+
+def test_without_answers_the_overlap_is_null_and_long_rows_are_counted(data, tiny, tmp_path, capsys):
+    with open(data, "a", encoding="utf-8") as file:  # noqa: PTH123
+        file.write("what is all this?," + " ".join(str(n * 7919) for n in range(2000)) + "\n")
+    out = ["--out", str(tmp_path / "run"), "--json"]
+    assert main(["build", data, "--from", tiny, *out, *QUICK, "--set", "answers=0"]) == 0
+    told = capsys.readouterr()
+    line = json.loads(told.out.splitlines()[-1])
+    assert (line["overlap_before"], line["overlap_after"], line["too_long"]) == (None, None, 1)
+    assert "too long or not to be expressed: 1 of 21 rows" in told.err
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_file_that_cannot_be_read_leaves_no_run_and_one_without_rows_its_rejects(tmp_path, tiny, capsys, there):
+    out = tmp_path / "run"
+    if there:
+        out.mkdir()
+    (tmp_path / "a.csv").write_text("")
+    assert main(["build", str(tmp_path / "a.csv"), "--from", tiny, "--out", str(out)]) == 1
+    assert "is empty" in capsys.readouterr().err
+    assert list(out.iterdir()) == [] if there else not out.exists()
+    (tmp_path / "a.csv").write_text("question,answer\nwhat?,\nwhy?,\n")
+    assert main(["build", str(tmp_path / "a.csv"), "--from", tiny, "--out", str(out)]) == 1
+    assert str(out / "cleaning" / "rejects.csv") in capsys.readouterr().err
+    assert (out / "cleaning" / "rejects.csv").is_file() and Run.open(out).about["status"] == "failed"
+
+
+def test_stopping_tells_how_to_go_on(data, tiny, tmp_path, capsys, monkeypatch):
+    from glassgpt.cli.watch import Watch
+
+    calm = Watch.__call__
+
+    def stop(self, event) -> None:
+        calm(self, event)
+        if event.kind == "step" and event.progress.step == 1:
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(Watch, "__call__", stop)
+    out = tmp_path / "run"
+    assert main(["build", data, "--from", tiny, "--out", str(out), "--json", *QUICK]) == 130
+    told = capsys.readouterr()
+    line = json.loads(told.out.splitlines()[-1])
+    assert line["steps"] == 1 and line["loss_before"] > 0 and line["loss_after"] is line["overlap_after"] is None
+    assert f"glassgpt finetune --resume {out}" in told.err and "not measured again" in told.err
+    monkeypatch.undo()
+    assert main(["finetune", "--resume", str(out)]) == 0
+    assert Run.open(out).about["status"] == "finished"

@@ -6,15 +6,17 @@ import csv
 import math
 import random
 import re
+import signal
 
 import pytest
 
-from glassgpt.core.errors import GlassError, InputError
+from glassgpt.core.config import override, settings_from
+from glassgpt.core.errors import ConfigError, GlassError, InputError
 from glassgpt.core.runs import Run
 from glassgpt.core.words import Sentence
 from glassgpt.data.shards import open_shards
 from glassgpt.engine.load import load
-from glassgpt.training.build import BuildSettings, build
+from glassgpt.training.build import BuildSettings, build, defaults
 from glassgpt.training.settings import LoraSettings, TrainSettings
 from glassgpt.training.sft import ANSWERS, FineTuneSettings
 
@@ -98,11 +100,17 @@ def test_a_base_model_without_a_template_gets_the_plain_one(tmp_path, tiny_model
 
 @pytest.mark.slow
 def test_from_scratch_it_makes_a_network_and_a_vocabulary_of_its_own(tmp_path):
+    """Its usual settings lie beneath what is given: here fewer readings and AdamW."""
     run = Run.create(tmp_path / "run", {})
-    built = build(run, dirty_file(tmp_path / "qa.csv", rows=14), settings("scratch", batch=14))
+    given = {"base": "scratch", "epochs": 3.0, "train": {"optimizer": "adamw", "sample_tokens": 0, "lr": 0.004}}
+    tuning = settings_from(FineTuneSettings, override(defaults("scratch"), given))
+    assert (tuning.lora.rank, tuning.train.schedule, tuning.train.weight_decay) == (0, "wsd", 0.1)
+    built = build(run, dirty_file(tmp_path / "qa.csv", rows=14), BuildSettings(finetune=tuning, held_out=0.2))
     assert built.story.loss_after < built.story.loss_before
     assert load(run.folder).network.config.n_layer == 4
-    assert built.tuned.result.progress.step == math.ceil(20 * built.story.train_rows / 14)
+    assert built.tuned.result.progress.step == math.ceil(3 * built.story.train_rows / 8)
+    kept = Run.open(run.folder).about["settings"]
+    assert (kept["epochs"], kept["train"]["optimizer"], kept["train"]["lr"]) == (3.0, "adamw", 0.004)
 
 
 @pytest.mark.slow
@@ -126,8 +134,12 @@ def test_a_seed_repeats_a_build(tmp_path, tiny_model):
 )
 def test_a_file_of_which_nothing_can_be_made_is_refused(tmp_path, tiny_model, content, told):
     (tmp_path / "qa.csv").write_text(content)
-    with pytest.raises(InputError, match=told):
-        build(Run.create(tmp_path / "run", {}), tmp_path / "qa.csv", settings(tiny_model))
+    run = Run.create(tmp_path / "run", {"status": "reading"})
+    with pytest.raises(InputError, match=told) as error:
+        build(run, tmp_path / "qa.csv", settings(tiny_model))
+    cleaned = (run.folder / "cleaning").exists()
+    assert Run.open(run.folder).about["status"] == ("failed" if cleaned else "reading")
+    assert ("rejects.csv" in error.value.line()) == ("none is left" in told)
 
 
 def test_an_unknown_model_is_told_before_anything_is_read(tmp_path):
@@ -136,3 +148,85 @@ def test_an_unknown_model_is_told_before_anything_is_read(tmp_path):
     with pytest.raises(GlassError, match="smolm2"):
         build(run, dirty_file(tmp_path / "qa.csv"), settings("smolm2"), tell=told.append)
     assert told == [] and not (run.folder / "cleaning").exists()
+
+
+def test_a_device_that_is_unknown_is_told_before_anything_is_read(tmp_path, tiny_model):
+    run = Run.create(tmp_path / "run", {})
+    with pytest.raises(ConfigError, match="abacus"):
+        build(run, dirty_file(tmp_path / "qa.csv"), settings(tiny_model, device="abacus"))
+    assert not (run.folder / "cleaning").exists()
+
+
+def with_long_rows(path, short: int, long: int):
+    """Questions of which some, the first ones, are too long for the tiny model's context of 128 tokens."""
+    lines = [["question", "answer"]]
+    lines += [[f"=long {n * 7919}", " ".join(str(n * 104729 + i * 1299709) for i in range(300))] for n in range(long)]
+    lines += [[f"where is the net {n * 7919}?", f"boat {n * 104729}"] for n in range(short)]
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows(lines)
+    return path
+
+
+def rejects_of(run: Run) -> list[dict[str, str]]:
+    with (run.folder / "cleaning" / "rejects.csv").open(encoding="utf-8-sig", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_rows_too_long_are_told_counted_and_stand_among_the_rejects(tmp_path, tiny_model):
+    run, told = Run.create(tmp_path / "run", {}), []
+    data = with_long_rows(tmp_path / "qa.csv", short=24, long=3)
+    built = build(run, data, settings(tiny_model), language="zh", tell=told.append)
+    rejects = rejects_of(run)
+    assert [(r["source"], r["row"], r["filter"]) for r in rejects] == [
+        ("qa.csv", str(n), "too-long") for n in (1, 2, 3)
+    ]
+    assert all("128" in r["reason"] and r["text"].startswith("'=long") for r in rejects)
+    assert (built.story.cleaning.kept, len(built.story.refused)) == (27, 3)
+    assert built.story.train_rows + built.story.held_out_rows == 24
+    assert any("27" in s.text("en") and "3 of" in s.text("en") and "rejects.csv" in s.text("en") for s in told)
+    assert "<td>过长或无法表达</td><td>3</td>" in re.sub(
+        r" class=.\w+.", "", (run.folder / "report.html").read_text(encoding="utf-8")
+    )
+
+
+def test_rows_too_long_are_never_the_ones_held_out(tmp_path, tiny_model):
+    """Four rows, of which two make no example: whatever the seed, one is trained on and one held out."""
+    data = with_long_rows(tmp_path / "qa.csv", short=2, long=2)
+    for seed in range(4):
+        run = Run.create(tmp_path / str(seed), {})
+        story = build(run, data, settings(tiny_model, seed=seed)).story
+        assert (story.train_rows, story.held_out_rows, len(story.refused)) == (1, 1, 2)
+
+
+def test_when_every_row_is_too_long_the_rejects_are_named(tmp_path, tiny_model):
+    run = Run.create(tmp_path / "run", {"status": "reading"})
+    with pytest.raises(InputError, match="3 clean rows none makes an example") as error:
+        build(run, with_long_rows(tmp_path / "qa.csv", short=0, long=3), settings(tiny_model))
+    assert "rejects.csv" in error.value.hint() and Run.open(run.folder).about["status"] == "failed"
+    assert len(rejects_of(run)) == 3
+
+
+def test_of_a_tiny_file_it_is_told_that_little_is_learned(tmp_path, tiny_model, made):
+    run, told = Run.create(tmp_path / "run", {}), []
+    built = build(run, with_long_rows(tmp_path / "qa.csv", short=5, long=0), settings(tiny_model), tell=told.append)
+    assert any("hardly have learned" in str(s) for s in told)
+    assert not any("hardly have learned" in str(s) for s in made[2])
+    batch = Run.open(run.folder).about["settings"]["train"]["batch"]
+    assert batch == built.story.train_rows == 4 and built.tuned.result.progress.step == 2
+
+
+def test_a_build_that_is_stopped_is_not_measured_again_but_tells_what_there_is(tmp_path, tiny_model):
+    run, told = Run.create(tmp_path / "run", {}), []
+
+    def stop(event) -> None:
+        if event.kind == "step" and event.progress.step == 3:
+            signal.raise_signal(signal.SIGTERM)
+
+    built = build(run, dirty_file(tmp_path / "qa.csv"), settings(tiny_model), tell=told.append, watch=stop)
+    story, about = built.story, Run.open(run.folder).about
+    assert built.tuned.result.signal == signal.SIGTERM and built.tuned.result.progress.step == 3
+    assert story.loss_before > 0 and len(story.answers_before) == 3
+    assert story.loss_after is None and story.answers_after == [] and "measuring again" not in map(str, told)
+    assert (about["status"], about["loss_after"]) == ("stopped", None)
+    page = (run.folder / "report.html").read_text(encoding="utf-8")
+    assert f"glassgpt finetune --resume {run.folder}" in page and story.answers_before[0].question in page

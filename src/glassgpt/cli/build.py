@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from glassgpt.cli.options import DEFAULT_MODEL, add_data_options, columns_given, note
 from glassgpt.cli.training import RUNS, changes_given, tell_end, use_threads
-from glassgpt.core.errors import ConfigError
 from glassgpt.core.words import say
+
+if TYPE_CHECKING:
+    from glassgpt.core.runs import Run
 
 SAMPLE = "shop"
 
@@ -51,46 +56,87 @@ def add_parser(verbs: Any, common: argparse.ArgumentParser, language: str) -> No
 
 def run(args: argparse.Namespace) -> int:
     """Build and tell."""
-    data = Path(args.data) if args.data else sample_file()
-    if not data.exists() and not str(args.data).startswith("hf:"):
-        raise ConfigError("{path} is not there", hint="Give a file, a folder, or nothing for the sample.", path=data)
+    data = args.data or str(sample_file())
     use_threads(args)
     from glassgpt.cli.watch import Watch
-    from glassgpt.core.config import override, settings_from
-    from glassgpt.core.runs import Run, next_folder
-    from glassgpt.training.build import BuildSettings, build
-    from glassgpt.training.sft import ANSWERS
+    from glassgpt.core.threads import thread_budget
+    from glassgpt.data.sources import read_rows
+    from glassgpt.training.build import build, check_base
 
-    given = {
-        "finetune": {
-            "base": args.base,
-            "epochs": args.epochs,
-            "train": ANSWERS | {"seed": 1 if args.seed is None else args.seed, "device": args.device},
-        },
-        "clean": {"mask_personal": True} if args.mask_personal else {},
-    }
-    settings = settings_from(BuildSettings, override(override({}, given), changes_given(args)))
-    folder = Path(args.out) if args.out else next_folder(RUNS, data.stem)
-    training = Run.create(folder, {"kind": "build", "status": "reading"})
-    note(say("the run is in {folder}", args.language, folder=folder))
-    with Watch(training, args.language) as watch:
-        built = build(
-            training, args.data if args.data else data, settings, columns=columns_given(args), encoding=args.encoding,
-            language=args.language, tell=lambda sentence: note(sentence.text(args.language)), watch=watch,
-        )  # fmt: skip
+    settings = _settings(args)
+    check_base(settings)
+    read_rows(data, columns=columns_given(args), encoding=args.encoding)  # tells at once when there is no such file
+    folder = Path(args.out) if args.out else next_folder_for(data)
+    with _run_worth_keeping(folder) as training:
+        note(say("the run is in {folder}", args.language, folder=folder))
+        with Watch(training, args.language) as watch:
+            built = build(
+                training, data, settings, columns=columns_given(args), encoding=args.encoding,
+                processes=min(args.threads or thread_budget(), thread_budget()), language=args.language,
+                tell=lambda sentence: note(sentence.text(args.language)), watch=watch,
+            )  # fmt: skip
     story = built.story
-    note(say("{kept} of {rows} rows kept; held-out loss {before:.3f} before, {after:.3f} after", args.language,
-             kept=story.cleaning.kept, rows=story.cleaning.rows_in, before=story.loss_before,
-             after=story.loss_after))  # fmt: skip
+    facts = {"kept": story.cleaning.kept, "rows": story.cleaning.rows_in, "before": story.loss_before}
+    if story.loss_after is None:
+        note(say("{kept} of {rows} rows kept; held-out loss {before:.3f} before; stopped, so not measured again",
+                 args.language, **facts))  # fmt: skip
+    else:
+        note(say("{kept} of {rows} rows kept; held-out loss {before:.3f} before, {after:.3f} after", args.language,
+                 after=story.loss_after, **facts))  # fmt: skip
     note(say("the story is in {path}", args.language, path=folder / "report.html"))
     extra = {
-        "rows_in": story.cleaning.rows_in, "kept": story.cleaning.kept, "loss_before": story.loss_before,
-        "loss_after": story.loss_after,
+        "rows_in": story.cleaning.rows_in, "kept": story.cleaning.kept, "too_long": len(story.refused),
+        "loss_before": story.loss_before, "loss_after": story.loss_after,
         "overlap_before": _mean([a.overlap for a in story.answers_before]),
         "overlap_after": _mean([a.overlap for a in story.answers_after]),
     }  # fmt: skip
     args.until_val_loss = None
     return tell_end(training, built.tuned.result, args, extra)
+
+
+def _settings(args: argparse.Namespace) -> Any:
+    """What the user gave, over what is usual for the model that it begins with."""
+    from glassgpt.core.config import override, settings_from
+    from glassgpt.training.build import BuildSettings, defaults
+
+    given = {
+        "finetune": {
+            "base": args.base,
+            "epochs": args.epochs,
+            "train": {"seed": 1 if args.seed is None else args.seed, "device": args.device},
+        },
+        "clean": {"mask_personal": True} if args.mask_personal else {},
+    }
+    given = override(override({}, given), changes_given(args))
+    tuning = given.get("finetune")
+    base = tuning.get("base", DEFAULT_MODEL) if isinstance(tuning, dict) else DEFAULT_MODEL
+    return settings_from(BuildSettings, override({"finetune": defaults(base)}, given))
+
+
+@contextmanager
+def _run_worth_keeping(folder: Path) -> Iterator[Run]:
+    """A new run, which is taken away again when it fails before its rows are cleaned: nothing in it is of use."""
+    from glassgpt.core.runs import Run
+    from glassgpt.training.build import CLEANING
+
+    existed = folder.exists()
+    run = Run.create(folder, {"kind": "build", "status": "reading"})
+    try:
+        yield run
+    except BaseException:
+        if not (folder / CLEANING).exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            if existed:
+                folder.mkdir()
+        raise
+
+
+def next_folder_for(data: str) -> Path:
+    """A new folder in runs/, called as the file or data set is."""
+    from glassgpt.core.runs import next_folder
+
+    name = "".join(c if c.isalnum() or c in "-_" else "-" for c in Path(data).stem)[:80].strip("-")
+    return next_folder(RUNS, name or "run")
 
 
 def sample_file() -> Path:
@@ -100,5 +146,5 @@ def sample_file() -> Path:
     return Path(str(files("glassgpt") / "samples" / f"{SAMPLE}.csv"))
 
 
-def _mean(values: list[float]) -> float:
-    return sum(values) / len(values) if values else 0.0
+def _mean(values: list[float]) -> float | None:
+    return sum(values) / len(values) if values else None

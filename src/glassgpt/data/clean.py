@@ -124,6 +124,14 @@ def clean_rows(rows: Iterable[Row], settings: CleanSettings | None = None) -> tu
     return [row for at, row in enumerate(kept) if at not in gone], report
 
 
+def add_rejects(folder: Path, dropped: Iterable[tuple[Row, str, Sentence]], language: str = "en") -> None:
+    """Put rows that a later step leaves out into the rejects.csv of a cleaned folder: (row, what refused it, why)."""
+    path = folder / "rejects.csv"
+    with refusing_disk(path), path.open("a", encoding="utf-8", errors="backslashreplace", newline="") as file:
+        for row, name, reason in dropped:
+            _reject(csv.writer(file), row.source, row.number, name, reason, row.texts, language)
+
+
 # ---- duplicates ------------------------------------------------------------------------------------
 def _texts(record: Any) -> list[str]:
     """All strings of a row's JSON but its origin, in order: what duplicates are compared by."""

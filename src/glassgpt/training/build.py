@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -14,8 +14,9 @@ import torch
 from glassgpt.core.errors import ConfigError, InputError
 from glassgpt.core.runs import Run
 from glassgpt.core.words import Sentence
-from glassgpt.data.clean import clean
+from glassgpt.data.clean import add_rejects, clean
 from glassgpt.data.clean_report import CleanReport
+from glassgpt.data.examples import Refused, make_example
 from glassgpt.data.filters import CleanSettings
 from glassgpt.data.report import Problem, SourceReport
 from glassgpt.data.rows import Row
@@ -28,19 +29,33 @@ from glassgpt.evaluation.answers import Answer, answer_rows
 from glassgpt.formats.checkpoint import save_checkpoint
 from glassgpt.formats.place import find_model
 from glassgpt.model.config import ModelConfig
+from glassgpt.model.device import choose_device
 from glassgpt.model.gpt import GPT
 from glassgpt.text.bpe import train_bpe
+from glassgpt.text.template import Template, get_template
+from glassgpt.text.tokenizer import Tokenizer
 from glassgpt.training.build_report import write_report
 from glassgpt.training.loop import Event
 from glassgpt.training.pretrain import HELD_OUT, start_quietly
 from glassgpt.training.record import plot_losses
-from glassgpt.training.settings import LoraSettings
-from glassgpt.training.sft import FineTuned, FineTuneSettings, examples_loss, finetune, prepare_finetune
+from glassgpt.training.sft import ANSWERS, FineTuned, FineTuneSettings, examples_loss, finetune, prepare_finetune
 from glassgpt.training.workers import Workers
 
 SCRATCH = "scratch"
-CLEANING = "cleaning"
+CLEANING, REJECTS = "cleaning", "rejects.csv"
 PLAIN = "plain"
+SCRATCH_TEMPLATE, SCRATCH_CONTEXT = "chatml", 512
+FEW_ROWS, FEW_STEPS = 20, 10  # below either, next to nothing is learned
+MILESTONE = 100_000  # rows cleaned between two remarks
+
+
+def defaults(base: str) -> dict[str, Any]:
+    """What a fine-tuning of `base` does unless the user says otherwise, as a table of `FineTuneSettings`. A network
+    that knows nothing has all its weights trained, by Muon, and needs many more readings."""
+    if base != SCRATCH:
+        return {"train": ANSWERS}
+    train = {"optimizer": "muon", "lr": 0.003, "matrix_lr": 0.02, "schedule": "wsd", "weight_decay": 0.1}
+    return {"epochs": 20.0, "lora": {"rank": 0}, "train": ANSWERS | train}
 
 
 @dataclass(frozen=True)
@@ -64,7 +79,8 @@ class BuildSettings:
 
 @dataclass
 class Story:
-    """What happened, for the report: `before` and `after` training, on the same held-out rows."""
+    """What happened, for the report: `before` and `after` training, on the same held-out rows. A training that was
+    stopped has no `after`."""
 
     data: str
     sources: list[SourceReport]
@@ -74,7 +90,7 @@ class Story:
     refused: list[tuple[str, int, Sentence]] = field(default_factory=list)
     leaks: int = 0
     loss_before: float = 0.0
-    loss_after: float = 0.0
+    loss_after: float | None = None
     answers_before: list[Answer] = field(default_factory=list)
     answers_after: list[Answer] = field(default_factory=list)
 
@@ -87,6 +103,13 @@ class Built:
     tuned: FineTuned
 
 
+def check_base(settings: BuildSettings) -> None:
+    """Raises what is wrong with the model's name or the device, before a large file is read and cleaned."""
+    choose_device(settings.finetune.train.device)
+    if settings.finetune.base != SCRATCH:
+        find_model(settings.finetune.base)
+
+
 def build(
     run: Run,
     data: str | Path,
@@ -94,13 +117,18 @@ def build(
     *,
     columns: dict[str, str] | None = None,
     encoding: str | None = None,
+    processes: int | None = None,
     language: str = "en",
     tell: Callable[[Sentence], None] = lambda sentence: None,
     watch: Callable[[Event], None] = lambda event: None,
 ) -> Built:
     """Read, clean, split, measure, fine-tune, measure again, and leave it all in `run`, with a report.html.
 
+    A training that a signal stops is not measured again; the report tells what there is. What fails after cleaning
+    leaves the status "failed" and the rejects.csv that says why.
+
     Args:
+        processes: how many clean at the same time (see `data.clean`).
         tell: called with what is being done now.
         watch: called with the training's events.
 
@@ -109,51 +137,101 @@ def build(
         NotFoundError: the model is unknown.
         GlassError: whatever reading, cleaning or training refuses.
     """
-    if settings.finetune.base != SCRATCH:
-        find_model(settings.finetune.base)  # a wrong name is told now, and not when a large file has been cleaned
-    tell(Sentence("reading and cleaning {data}", data=data))
-    problems: list[Problem] = []
-    sources: list[SourceReport] = []
-    rows = read_rows(data, columns=columns, encoding=encoding, report=sources, problems=problems.append)
-    report = clean(
-        rows,
-        run.folder / CLEANING,
-        settings=CleanSettings.from_dict(settings.clean),
-        problems=problems,
-        language=language,
-    )
-    story = Story(str(data), sources, report)
-    kept = _kept(run)
-    if not kept:
-        raise InputError(
-            "of {count} rows none is left after cleaning",
-            hint="Look into {rejects} for the reasons.",
-            count=report.rows_in,
-            rejects=run.folder / CLEANING / "rejects.csv",
+    check_base(settings)
+    try:
+        tell(Sentence("reading and cleaning {data}", data=data))
+        problems: list[Problem] = []
+        sources: list[SourceReport] = []
+        report = clean(
+            read_rows(data, columns=columns, encoding=encoding, report=sources, problems=problems.append),
+            run.folder / CLEANING,
+            settings=CleanSettings.from_dict(settings.clean),
+            processes=processes,
+            problems=problems,
+            progress=_milestones(tell),
+            language=language,
         )
-    train_rows, held_out = split(kept, settings.held_out, settings.finetune.train.seed)
-    story.train_rows, story.held_out_rows = len(train_rows), len(held_out)
-    story.leaks = len(leakage(train_rows, held_out))
-    tuning = _with_base(run, settings.finetune, train_rows)
-    tuning, refused = prepare_finetune(run, train_rows, held_out, tuning)
-    story.refused = [(r.source, r.number, r.reason) for r in refused]
+        story = Story(str(data), sources, report)
+        base, tuning, held_out = _prepare(run, story, settings, language, tell)
+    except BaseException:
+        if (run.folder / CLEANING).exists():
+            run.update(status="failed")
+        raise
     run.update(kind="build", data=str(data), build=asdict(replace(settings, finetune=tuning)))
 
-    base = load(tuning.base, template=tuning.template or None)
     asked = [row for row in held_out if row.kind == "messages"][: settings.answers]
     tell(Sentence("measuring {model} before training, on {count} held-out rows", model=settings.finetune.base,
                   count=len(held_out)))  # fmt: skip
     story.loss_before, story.answers_before = _measure(run, base, asked, tuning)
     del base
-    tell(Sentence("training on {count} rows, {epochs:g} times", count=len(train_rows), epochs=tuning.epochs))
+    tell(Sentence("training on {count} rows, {epochs:g} times", count=story.train_rows, epochs=tuning.epochs))
     tuned = finetune(run, watch=watch)
-    tell(Sentence("measuring again"))
-    story.loss_after, story.answers_after = _measure(run, tuned.model, asked, tuning)
+    if not tuned.result.signal:
+        tell(Sentence("measuring again"))
+        story.loss_after, story.answers_after = _measure(run, tuned.model, asked, tuning)
     plot_losses(run, run.folder / "loss.svg")
     write_report(run, story, tuning, language)
     run.update(status="stopped" if tuned.result.signal else "finished", loss_before=story.loss_before,
                loss_after=story.loss_after)  # fmt: skip
     return Built(story, tuned)
+
+
+def _prepare(
+    run: Run, story: Story, settings: BuildSettings, language: str, tell: Callable[[Sentence], None]
+) -> tuple[LanguageModel, FineTuneSettings, list[Row]]:
+    """Split what makes examples and put it into the run; gives the base model, the settings as they were decided, and
+    the rows held out."""
+    kept = _kept(run)
+    rejects = run.folder / CLEANING / REJECTS
+    if not kept:
+        raise InputError("of {count} rows none is left after cleaning", hint="Look into {rejects} for the reasons.",
+                         count=story.cleaning.rows_in, rejects=rejects)  # fmt: skip
+    tuning, base = settings.finetune, None
+    if tuning.base == SCRATCH:  # whose vocabulary must not know the rows held out; this one only measures lengths
+        template = get_template(tuning.template or SCRATCH_TEMPLATE)
+        tokenizer, room = _vocabulary(kept), SCRATCH_CONTEXT
+    else:
+        base = load(tuning.base, device=tuning.train.device, template=tuning.template or None)
+        if base.chat_template is None:  # a base model, which has never seen a conversation
+            tuning, base.chat_template = replace(tuning, template=PLAIN), get_template(PLAIN)
+        tokenizer, template, room = base.tokenizer, base.template, base.context_length
+    # Before rows are held out: the only one held out could be too long.
+    refused = _refused(kept, tokenizer, template, min(tuning.train.context, room))
+    rows = _without(run, story, kept, refused, language)
+    if not rows:
+        raise InputError("of {count} clean rows none makes an example", hint="Look into {rejects} for the reasons.",
+                         count=len(kept), rejects=rejects)  # fmt: skip
+    train_rows, held_out = split(rows, settings.held_out, tuning.train.seed)
+    if base is None:
+        make_scratch(run.folder / SCRATCH, train_rows, tuning)
+        tuning = replace(tuning, base=str(run.folder / SCRATCH))
+        base = load(tuning.base, device=tuning.train.device, template=tuning.template or None)
+    tuning = replace(tuning, train=replace(tuning.train, batch=min(tuning.train.batch, len(train_rows))))
+    tuning, refused = prepare_finetune(run, train_rows, held_out, tuning)
+    # Few or none: a vocabulary of its own that is not quite the one that lengths were measured with.
+    train_rows, held_out = (_without(run, story, side, refused, language) for side in (train_rows, held_out))
+    story.train_rows, story.held_out_rows = len(train_rows), len(held_out)
+    story.leaks = len(leakage(train_rows, held_out))
+    if story.refused:
+        tell(Sentence("too long or not to be expressed: {count} of {rows} rows; the reasons stand in {path}",
+                      count=len(story.refused), rows=len(kept), path=rejects))  # fmt: skip
+    if story.train_rows < FEW_ROWS or tuning.train.steps < FEW_STEPS:
+        tell(Sentence("the model will hardly have learned anything: {rows} rows and {steps} steps are few; give more "
+                      "rows or more --epochs", rows=story.train_rows, steps=tuning.train.steps))  # fmt: skip
+    return base, tuning, held_out
+
+
+def _milestones(tell: Callable[[Sentence], None]) -> Callable[[int], None]:
+    """Tells now and then how many rows are cleaned."""
+    told = 0
+
+    def progress(rows: int) -> None:
+        nonlocal told
+        if rows - told >= MILESTONE:
+            told = rows
+            tell(Sentence("{rows:,} rows", rows=rows))
+
+    return progress
 
 
 def _kept(run: Run) -> list[Row]:
@@ -167,28 +245,37 @@ def _kept(run: Run) -> list[Row]:
     return rows
 
 
-def _with_base(run: Run, settings: FineTuneSettings, rows: Sequence[Row]) -> FineTuneSettings:
-    """Settings whose base model has a template; "scratch" becomes a small network with a vocabulary of its own."""
-    if settings.base == SCRATCH:
-        make_scratch(run.folder / SCRATCH, rows, settings)
-        train = replace(settings.train, optimizer="muon", lr=0.003, matrix_lr=0.02, schedule="wsd", weight_decay=0.1)
-        return replace(settings, base=str(run.folder / SCRATCH), lora=LoraSettings(rank=0), train=train,
-                       epochs=max(settings.epochs, 20.0))  # fmt: skip
-    if not settings.template and load(settings.base).chat_template is None:
-        return replace(settings, template=PLAIN)  # a base model, which has never seen a conversation
-    return settings
+def _refused(rows: Iterable[Row], tokenizer: Tokenizer, template: Template, context: int) -> list[Refused]:
+    """The rows that make no example, as `prepare_finetune` would find them."""
+    made = (make_example(row, tokenizer, None if row.kind == "text" else template, context) for row in rows)
+    return [example for example in made if isinstance(example, Refused)]
+
+
+def _without(run: Run, story: Story, rows: list[Row], refused: list[Refused], language: str) -> list[Row]:
+    """The rows that were not refused; the others come into the story and into rejects.csv."""
+    reasons = {(r.source, r.number): r for r in refused}
+    gone = [(row, reasons[row.source, row.number]) for row in rows if (row.source, row.number) in reasons]
+    story.refused += [(r.source, r.number, r.reason) for _, r in gone]
+    if gone:
+        names = [(row, "too-long" if r.tokens else "not-expressible", r.reason) for row, r in gone]
+        add_rejects(run.folder / CLEANING, names, language)
+    return [row for row in rows if (row.source, row.number) not in reasons]
+
+
+def _vocabulary(rows: Iterable[Row]) -> Tokenizer:
+    return train_bpe((text for row in rows for text in row.texts), vocab_size=2048)
 
 
 def make_scratch(folder: Path, rows: Sequence[Row], settings: FineTuneSettings) -> None:
     """A small network with random weights and a tokenizer trained on these rows."""
     torch.manual_seed(settings.train.seed)
-    tokenizer = train_bpe((text for row in rows for text in row.texts), vocab_size=2048)
+    tokenizer = _vocabulary(rows)
     config = ModelConfig.modern(
-        vocab_size=tokenizer.vocab_size, n_layer=4, n_head=4, n_embd=192, context_length=512, dropout=0.1
+        vocab_size=tokenizer.vocab_size, n_layer=4, n_head=4, n_embd=192, context_length=SCRATCH_CONTEXT, dropout=0.1
     )
     network = GPT(config)
     start_quietly(network)
-    save_checkpoint(folder, network, tokenizer, "chatml")
+    save_checkpoint(folder, network, tokenizer, SCRATCH_TEMPLATE)
 
 
 def _measure(run: Run, model: LanguageModel, asked: list[Row], tuning: FineTuneSettings) -> tuple[float, list[Answer]]:

@@ -40,19 +40,25 @@ def write_report(run: Run, story: Story, settings: FineTuneSettings, language: s
     examined = words("The doctor found nothing broken: of {tokens:,} tokens to train on {trained:,} are learned.",
                      tokens=read["trained"] + read["context"], trained=read["trained"])  # fmt: skip
     before, after = story.answers_before, story.answers_after
+    stopped = story.loss_after is None
+    loss_after = "–" if story.loss_after is None else f"{story.loss_after:.3f}"
     measured: list[tuple[object, ...]] = [
-        (words("loss on held-out rows (nats per token)"), f"{story.loss_before:.3f}", f"{story.loss_after:.3f}"),
+        (words("loss on held-out rows (nats per token)"), f"{story.loss_before:.3f}", loss_after),
     ]
     if after:
         measured += [
             (words("answers that match word for word"), _exact(before), _exact(after)),
             (words("characters in common with the wanted answer"), _overlap(before), _overlap(after)),
         ]
-    examples = [(b.question, b.wanted, b.given, a.given) for b, a in zip(before, after, strict=True)]
+    given = [a.given for a in after] or ["–"] * len(before)
+    examples = [(b.question, b.wanted, b.given, now) for b, now in zip(before, given, strict=True)]
     plot = run.folder / "loss.svg"
+    go_on = words("The training was stopped, so it was not measured again. Go on with it: {command}",
+                  command=f"glassgpt finetune --resume {run.folder}")  # fmt: skip
     parts = [
         element("p", words("{data} became a model that began as {base}.", data=story.data, base=settings.base)),
         element("p", element("code", f"glassgpt chat {run.folder}")),
+        element("p", go_on) if stopped else "",
         element("h2", words("The rows")),
         table([words("what"), words("rows")], rows),
         element("p", words("Every dropped row stands with its reason in {path}.", path="cleaning/rejects.csv")),
