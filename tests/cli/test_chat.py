@@ -14,6 +14,7 @@ import time
 import pytest
 
 from glassgpt.cli.main import main
+from glassgpt.engine.load import load
 
 
 def talk(lines: str, tiny: str, monkeypatch: pytest.MonkeyPatch, *more: str) -> int:
@@ -71,6 +72,41 @@ def test_build_makes_a_model_and_goes_on_with_it(tiny, monkeypatch, capsys, tmp_
     out, err = capsys.readouterr()
     assert "nowhere.csv" in err and "You are talking to your own model now" in out and "(the model's own)" in out
     assert (tmp_path / "runs" / "茶-1" / "report.html").is_file()
+
+
+def test_build_takes_an_option_for_a_file_and_whatever_ends_it_the_chat_goes_on(tiny, monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    lines = "/build --help\n/build -x\n/build ~/nowhere.csv\n/system\n/exit"
+    assert talk(lines, tiny, monkeypatch) == 0
+    out, err = capsys.readouterr()
+    for name in ("--help", "-x", f"{tmp_path}{os.sep}nowhere.csv"):
+        assert f"there is no file {name}" in err
+    assert "(the model's own)" in out and not (tmp_path / "runs").exists()
+    for end in (SystemExit(2), KeyboardInterrupt()):
+        monkeypatch.setattr("glassgpt.cli.build.next_folder_for", lambda data: tmp_path / "run")
+        monkeypatch.setattr("glassgpt.training.build.check_base", lambda settings, end=end: (_ for _ in ()).throw(end))
+        assert talk("/build\n/system\n/exit", tiny, monkeypatch) == 0
+        out, err = capsys.readouterr()
+        assert "(the model's own)" in out and "the conversation goes on" in err
+
+
+def test_build_works_as_the_conversation_does(tiny, monkeypatch, capsys, tmp_path):
+    """The model that was built is loaded in the precision that was given, and its template is the one it learned."""
+    monkeypatch.chdir(tmp_path)
+    rows = "".join(f"what is number {n * 7919}?,你好 {n * 104729}\n" for n in range(8))
+    (tmp_path / "-茶.csv").write_text("question,answer\n" + rows, encoding="utf-8")
+    seen = []
+    monkeypatch.setattr("glassgpt.engine.load.load", lambda *a, load=load, **given: seen.append((a, given)) or
+                        load(*a, **given))  # fmt: skip
+    assert talk("/build -茶.csv\n/exit", tiny, monkeypatch, "--precision", "bfloat16", "--template", "plain") == 0
+    assert "You are talking to your own model now" in capsys.readouterr().out
+    (place,), given = seen[-1]
+    assert place.name == "茶-1"
+    assert (given["precision"], given["device"], given["template"]) == ("bfloat16", "cpu", "plain")
+    about = json.loads((tmp_path / "runs" / "茶-1" / "run.json").read_text(encoding="utf-8"))
+    assert about["settings"]["template"] == "plain"
 
 
 def test_a_message_too_long_is_told_and_the_chat_goes_on(tiny, monkeypatch, capsys):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,12 +44,17 @@ def run(args: argparse.Namespace) -> int:
         raise GlassError("--json needs --message", hint='Try: glassgpt chat --message "Hello" --json.')
     model, _ = load_model(args)
     from glassgpt.assistant.conversation import Chat
+    from glassgpt.engine.load import load
 
     def talk_to(model: LanguageModel) -> Chat:
         return Chat(model, args.system, max_new_tokens=args.max_new_tokens, **sampling_given(args))
 
     if args.message is None:
-        return Conversation(talk_to, model, args.language).run()
+
+        def reload(place: Path) -> LanguageModel:
+            return load(place, precision=args.precision, device=args.device, template=args.template)
+
+        return Conversation(talk_to, model, args.language, reload, _for_build(args)).run()
     chat = talk_to(model)
     if args.json:
         reply = chat.say(args.message)
@@ -73,8 +79,12 @@ def run(args: argparse.Namespace) -> int:
 class Conversation:
     """The loop in the terminal: reads lines, answers them, obeys commands."""
 
-    def __init__(self, talk_to: Callable[[LanguageModel], Chat], model: LanguageModel, language: str) -> None:
+    def __init__(
+        self, talk_to: Callable[[LanguageModel], Chat], model: LanguageModel, language: str,
+        reload: Callable[[Path], LanguageModel], build_options: list[str],
+    ) -> None:  # fmt: skip
         self.talk_to, self.chat, self.language = talk_to, talk_to(model), language
+        self.reload, self.build_options = reload, build_options
         self.interactive = sys.stdin.isatty()
 
     def run(self) -> int:
@@ -124,9 +134,7 @@ class Conversation:
             self.say("/reset forgets the conversation")
             self.say("/system TEXT sets the instructions (without TEXT: shows them)")
             self.say("/save FILE writes the conversation to a JSON file")
-            self.say(
-                "/build FILE makes a model from your questions and answers (without FILE: a sample)"
-            )
+            self.say("/build FILE makes a model from your questions and answers (without FILE: a sample)")
             self.say("/exit leaves (or Ctrl-D)")
         elif command == "/reset":
             self.chat.reset()
@@ -153,23 +161,33 @@ class Conversation:
 
     def build(self, file: str) -> None:
         """Build a model from a file, or from the sample, as `glassgpt build` does, and go on with that one."""
-        from glassgpt.cli.build import SAMPLE
+        from glassgpt.cli.build import SAMPLE, next_folder_for
         from glassgpt.cli.main import build_parser
-        from glassgpt.cli.training import RUNS
-        from glassgpt.core.runs import next_folder
-        from glassgpt.engine.load import load
 
-        folder = next_folder(RUNS, Path(file).stem if file else SAMPLE)
+        if file:
+            file = os.path.expanduser(file)  # noqa: PTH111 - a Path would make hf:... something else on Windows
+            file = f"./{file}" if file.startswith("-") else file  # a file's name, never an option
+        folder = next_folder_for(file or SAMPLE)
         words = ["build", *([file] if file else []), "--from", self.chat.model.name, "--out", str(folder)]
-        args = build_parser(self.language).parse_args(words)
-        args.language = self.language
-        if args.run(args) == 0:
-            self.chat = self.talk_to(load(folder))
-            self.say("You are talking to your own model now; ask it something that its rows answer.")
+        try:
+            args = build_parser(self.language).parse_args([*words, *self.build_options])
+            args.language = self.language
+            if args.run(args) == 0:
+                self.chat = self.talk_to(self.reload(folder))
+                self.say("You are talking to your own model now; ask it something that its rows answer.")
+        except (SystemExit, KeyboardInterrupt):
+            note(say("Nothing was built; the conversation goes on.", self.language))
 
     def say(self, template: str, **facts: Any) -> None:
         """A sentence of the program's own, in the user's language."""
         print(say(template, self.language, **facts), flush=True)
+
+
+def _for_build(args: argparse.Namespace) -> list[str]:
+    """The options of /build: those of the conversation that matter to a training."""
+    given = ["--device", args.device]
+    given += ["--set", f"finetune.template={args.template}"] if args.template else []
+    return given + (["--threads", str(args.threads)] if args.threads is not None else [])
 
 
 def save_conversation(chat: Chat, name: str) -> Path:
