@@ -230,3 +230,14 @@ def test_a_build_that_is_stopped_is_not_measured_again_but_tells_what_there_is(t
     assert (about["status"], about["loss_after"]) == ("stopped", None)
     page = (run.folder / "report.html").read_text(encoding="utf-8")
     assert f"glassgpt finetune --resume {run.folder}" in page and story.answers_before[0].question in page
+
+
+def test_the_base_is_loaded_once_to_be_measured_and_on_the_device_that_was_asked_for(tmp_path, tiny_model, monkeypatch):
+    """The stage of fine-tuning loads its own, in the precision that it trains in."""
+    calls = []
+    monkeypatch.setattr(
+        "glassgpt.training.build.load", lambda name, **given: calls.append((name, given)) or load(name, **given)
+    )
+    data = with_long_rows(tmp_path / "qa.csv", short=4, long=0)
+    build(Run.create(tmp_path / "run", {}), data, settings(tiny_model, device="auto"))
+    assert calls == [(tiny_model, {"device": "auto", "template": None})]
