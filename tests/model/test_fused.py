@@ -20,7 +20,6 @@ from glassgpt.model.fused import (
 from glassgpt.model.layers import Dropout, activate, rms_norm
 from glassgpt.model.positions import Rotary, rotate
 
-
 NAMES = ["norm", "relu2", "swiglu", "geglu", "rotation"]
 
 

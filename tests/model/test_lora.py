@@ -8,7 +8,7 @@ import torch
 from glassgpt.core.errors import ConfigError, FormatError
 from glassgpt.model.config import ModelConfig
 from glassgpt.model.gpt import GPT
-from glassgpt.model.lora import adapter_state, add_lora, load_adapter, merge_lora
+from glassgpt.model.lora import LoRALinear, adapter_state, add_lora, load_adapter, merge_lora
 
 SIZES = dict(vocab_size=61, n_layer=2, n_head=4, n_kv_head=2, n_embd=32, context_length=48)
 CONFIGS = {"modern": ModelConfig.modern(**SIZES), "llama": ModelConfig(**SIZES), "biases": ModelConfig.gpt2(**SIZES)}
@@ -72,3 +72,21 @@ def test_a_saved_adapter_gives_the_same_model_and_a_foreign_one_is_refused():
 def test_sizes_out_of_range_are_refused(change):
     with pytest.raises(ConfigError):
         add_lora(network(CONFIGS["modern"]), **change)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("needs_x", [False, True])
+def test_the_fused_layer_and_its_gradients_are_those_of_the_plain_one(bias, needs_x):
+    torch.manual_seed(0)
+    layer = LoRALinear(torch.nn.Linear(12, 7, bias=bias).double(), rank=3, alpha=5.0).double().train()
+    torch.nn.init.normal_(layer.b)
+    x = torch.randn(2, 4, 12, dtype=torch.float64, requires_grad=needs_x)
+    upstream = torch.randn(2, 4, 7, dtype=torch.float64)
+    inputs = [*([x] if needs_x else []), layer.a, layer.b]
+    plain = layer.base(x) + (x @ layer.a.T) @ layer.b.T * layer.scale
+    ours = layer(x)
+    assert type(ours.grad_fn).__name__ == "LowRankBackward"
+    torch.testing.assert_close(ours, plain)
+    pairs = (torch.autograd.grad(out, inputs, upstream) for out in (ours, plain))
+    for a, b in zip(*pairs, strict=True):
+        torch.testing.assert_close(a, b)

@@ -152,6 +152,37 @@ class Attention(torch.autograd.Function):
         return for_q, for_k.view(batch, ctx.shared, -1, width), for_v.view(batch, ctx.shared, -1, width), None, None
 
 
+class LowRank(torch.autograd.Function):
+    """x W^T + bias + scale (x A^T) B^T with W [out, in] and the bias frozen, A [rank, in] and B [out, rank] trained.
+    The correction is added into the large product as it is made, both ways, instead of beside it."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, a: Tensor, b: Tensor, scale: float) -> Tensor:
+        """`x` [..., in] to [..., out]."""
+        kind = x.device.type
+        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+        rows, weight, low, high = x.flatten(0, -2).to(dtype), weight.to(dtype), a.to(dtype), (b * scale).to(dtype)
+        with torch.autocast(kind, enabled=False):
+            inside = rows @ low.T  # [N, rank]
+            out = F.linear(rows, weight, None if bias is None else bias.to(dtype)).addmm_(inside, high.T)
+        ctx.save_for_backward(rows, weight, low, high, inside)
+        ctx.scale, ctx.given, ctx.trained = scale, x.dtype, a.dtype
+        return out.unflatten(0, x.shape[:-1])
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, None, None, Tensor, Tensor, None]:
+        """Through both ways: g W + (scale g B) A for x."""
+        rows, weight, low, high, inside = ctx.saved_tensors
+        g = gradients[0].flatten(0, -2)
+        for_inside = g @ high  # [N, rank]
+        for_x = None
+        if ctx.needs_input_grad[0]:
+            for_x = (g @ weight).addmm_(for_inside, low).unflatten(0, gradients[0].shape[:-1]).to(ctx.given)
+        for_a = (for_inside.T @ rows).to(ctx.trained)
+        for_b = (g.T @ inside).to(ctx.trained).mul_(ctx.scale)
+        return for_x, None, None, for_a, for_b, None
+
+
 class HeadLoss(torch.autograd.Function):
     """The sum of the cross entropies of `hidden` [N, C] against `targets` [N] under a head `weight` [V, C], a few rows
     at a time: scores for a whole vocabulary would be the largest thing in memory, and their gradients once more. So the

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from glassgpt.core.errors import ConfigError, FormatError
 from glassgpt.model.attention import CausalSelfAttention
+from glassgpt.model.fused import LowRank, worth_it
 from glassgpt.model.gpt import GPT
 from glassgpt.model.layers import MLP, Dropout, GatedMLP
 
@@ -35,6 +36,8 @@ class LoRALinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`x` [..., in] to [..., out]."""
+        if worth_it(self.a) and not (self.training and self.dropout.share):
+            return LowRank.apply(x, self.base.weight, self.base.bias, self.a, self.b, self.scale)
         correction = F.linear(F.linear(self.dropout(x), self.a.to(x.dtype)), self.b.to(x.dtype) * self.scale)
         return self.base(x) + correction
 
