@@ -66,7 +66,7 @@ class BuildSettings:
     finetune: FineTuneSettings = field(default_factory=FineTuneSettings)
     clean: dict[str, Any] = field(default_factory=dict)
     held_out: float = 0.1
-    answers: int = 20
+    answers: int = 10
 
     def __post_init__(self) -> None:
         if not 0 < self.held_out < 1:

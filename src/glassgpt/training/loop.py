@@ -20,13 +20,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from glassgpt.core.errors import GlassError
-from glassgpt.core.runs import Run
+from glassgpt.core.errors import FormatError, GlassError
+from glassgpt.core.runs import CHECKPOINTS, Run
 from glassgpt.data.batches import Batch
 from glassgpt.model.gpt import GPT
 from glassgpt.training.optim import Optimizer, clip_gradients, rate_factor, restore
 from glassgpt.training.settings import TrainSettings
-from glassgpt.training.state import TENSORS, Progress, load_tensors, newest_whole, prune, save_state
+from glassgpt.training.state import TENSORS, Progress, check_state, load_tensors, newest_whole, prune, save_state
 from glassgpt.training.workers import Workers
 
 CHECKPOINT_SECONDS = 120.0  # no more than these, and the step under way, is lost to a kill
@@ -143,6 +143,20 @@ def save_checkpoint(stage: Stage, progress: Progress, run: Run) -> Path:
     state = {name: tensor for optimizer in stage.optimizers for name, tensor in optimizer.state.items()}
     place = save_state(run.folder, progress, state, stage.save)
     prune(run.folder, progress)
+    return place
+
+
+def best_checkpoint(run: Run, progress: Progress, steps: int, watch: Callable[[Event], None]) -> Path | None:
+    """The checkpoint of the best evaluation; None where the last step is the best, or that checkpoint is damaged, which
+    is told: the network then stays as the last step left it."""
+    if progress.best_step in (0, progress.step):
+        return None
+    place = run.folder / CHECKPOINTS / f"step-{progress.best_step:08d}"
+    try:
+        check_state(place)
+    except FormatError as error:
+        watch(Event("fault", progress, steps, {"error": error.with_traceback(None)}))  # it would hold the network
+        return None
     return place
 
 

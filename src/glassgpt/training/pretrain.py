@@ -25,7 +25,7 @@ from glassgpt.model.config import ModelConfig
 from glassgpt.model.gpt import GPT
 from glassgpt.text.bpe import train_bpe, train_characters
 from glassgpt.text.tokenizer import Tokenizer
-from glassgpt.training.loop import Event, Result, Stage, autocast, train
+from glassgpt.training.loop import Event, Result, Stage, autocast, best_checkpoint, train
 from glassgpt.training.machine import on_this_machine
 from glassgpt.training.optim import AdamW, Muon, Optimizer
 from glassgpt.training.settings import DataSettings, Recipe, TrainSettings
@@ -123,10 +123,10 @@ def pretrain(
     run.update(status="training")
     result = train(stage, recipe.train, run, resume=resume, until=until, watch=watch)
     progress = result.progress
-    if progress.best_step and progress.best_step != progress.step:
-        _load(network, run.folder / "checkpoints" / f"step-{progress.best_step:08d}")
+    if place := best_checkpoint(run, progress, recipe.train.steps, watch):
+        _load(network, place)
     save_checkpoint(run.folder / MODEL, network.eval(), tokenizer)
-    run.update(status="stopped" if result.signal else "finished", progress=asdict(progress))
+    run.update(status="stopped" if result.signal else "finished", progress=progress.facts())
     return Pretrained(result, network, tokenizer)
 
 

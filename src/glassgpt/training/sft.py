@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from glassgpt.core.config import settings_from
-from glassgpt.core.errors import ConfigError, FormatError, InputError
+from glassgpt.core.errors import ConfigError, InputError
 from glassgpt.core.memory import release
-from glassgpt.core.runs import CHECKPOINTS, MODEL, Run
+from glassgpt.core.runs import MODEL, Run
 from glassgpt.core.words import Sentence
 from glassgpt.data.batches import ROW_TOKENS, Batch, ExampleBatches, pack_examples
 from glassgpt.data.doctor import check
@@ -28,11 +28,11 @@ from glassgpt.evaluation.held_out import answer_loss
 from glassgpt.formats.checkpoint import load_checkpoint, write_checkpoint
 from glassgpt.model.gpt import GPT
 from glassgpt.model.lora import adapter_state, add_lora, load_adapter, merge_lora
-from glassgpt.training.loop import Event, Result, Stage, autocast, train
+from glassgpt.training.loop import Event, Result, Stage, autocast, best_checkpoint, train
 from glassgpt.training.machine import on_this_machine
 from glassgpt.training.pretrain import HELD_OUT, TRAIN, make_optimizers
 from glassgpt.training.settings import LoraSettings, TrainSettings, check_above_0
-from glassgpt.training.state import Progress, check_state, load_tensors, save_tensors
+from glassgpt.training.state import load_tensors, save_tensors
 from glassgpt.training.workers import Workers
 
 ANSWERS: dict[str, Any] = {
@@ -183,26 +183,12 @@ def _train(
     )
     run.update(status="training")
     result = train(stage, settings.train, run, resume=resume, until=until, watch=watch)
-    if place := _better(run, result.progress, settings.train.steps, watch):
+    if place := best_checkpoint(run, result.progress, settings.train.steps, watch):
         restore(place)
     if lora:
         return result, adapter_state(network)
     network.eval().requires_grad_(False)
     return result, base
-
-
-def _better(run: Run, progress: Progress, steps: int, watch: Callable[[Event], None]) -> Path | None:
-    """The checkpoint of the best evaluation; None where the last step is the best, or that checkpoint is damaged, which
-    is told: the network then stays as the last step left it."""
-    if progress.best_step in (0, progress.step):
-        return None
-    place = run.folder / CHECKPOINTS / f"step-{progress.best_step:08d}"
-    try:
-        check_state(place)
-    except FormatError as error:
-        watch(Event("fault", progress, steps, {"error": error.with_traceback(None)}))  # it would hold the network
-        return None
-    return place
 
 
 def _corrected(settings: FineTuneSettings, adapter: dict[str, Tensor], run: Run) -> LanguageModel:
