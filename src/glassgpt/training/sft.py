@@ -37,10 +37,10 @@ from glassgpt.training.workers import Workers
 
 ANSWERS: dict[str, Any] = {
     "optimizer": "adamw", "batch": 8, "context": 1024, "lr": 1e-3, "schedule": "cosine", "warmup": 0.03, "floor": 0.1,
-    "beta2": 0.99,
+    "beta2": 0.99, "sample_tokens": 60,
 }  # fmt: skip
 ADAPTER = "adapter.safetensors"
-SAMPLES, EVALUATIONS = 3, 6
+SAMPLES, EVALUATIONS = 2, 4
 
 
 @dataclass(frozen=True)
