@@ -17,6 +17,7 @@ from glassgpt.core.words import Sentence
 from glassgpt.data.shards import open_shards
 from glassgpt.engine.load import load
 from glassgpt.training.build import BuildSettings, build, defaults
+from glassgpt.training.build_report import shortened
 from glassgpt.training.settings import LoraSettings, TrainSettings
 from glassgpt.training.sft import ANSWERS, FineTuneSettings
 
@@ -241,3 +242,8 @@ def test_the_base_is_loaded_once_to_be_measured_and_on_the_device_that_was_asked
     data = with_long_rows(tmp_path / "qa.csv", short=4, long=0)
     build(Run.create(tmp_path / "run", {}), data, settings(tiny_model, device="auto"))
     assert calls == [(tiny_model, {"device": "auto", "template": None})]
+
+
+def test_an_answer_that_repeats_itself_does_not_fill_the_report():
+    assert shortened("A:\n\n" * 500) == ("A: " * 100)[:299] + "…"
+    assert shortened("好 的。\n") == "好 的。"

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from glassgpt.training.sft import FineTuneSettings
 
 REPORT = "report.html"
+CELL = 300  # characters
 
 
 def write_report(run: Run, story: Story, settings: FineTuneSettings, language: str) -> Path:
@@ -51,7 +52,8 @@ def write_report(run: Run, story: Story, settings: FineTuneSettings, language: s
             (words("characters in common with the wanted answer"), _overlap(before), _overlap(after)),
         ]
     given = [a.given for a in after] or ["–"] * len(before)
-    examples = [(b.question, b.wanted, b.given, now) for b, now in zip(before, given, strict=True)]
+    cells = ((b.question, b.wanted, b.given, now) for b, now in zip(before, given, strict=True))
+    examples = [tuple(map(shortened, row)) for row in cells]
     plot = run.folder / "loss.svg"
     go_on = words("The training was stopped, so it was not measured again. Go on with it: {command}",
                   command=f"glassgpt finetune --resume {run.folder}")  # fmt: skip
@@ -73,6 +75,12 @@ def write_report(run: Run, story: Story, settings: FineTuneSettings, language: s
     path = run.folder / REPORT
     write_whole(path, page(words("How {name} was built", name=run.folder.name), language, *parts))
     return path
+
+
+def shortened(text: str) -> str:
+    """A text for a cell: on one line, and no longer than can be looked over; an untrained model may repeat itself."""
+    line = " ".join(text.split())
+    return line if len(line) <= CELL else line[: CELL - 1] + "…"
 
 
 def _svg(path: Path) -> str:
