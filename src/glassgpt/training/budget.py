@@ -27,7 +27,7 @@ LARGEST = 60 * 24 * 30  # minutes
 MAX_EPOCHS = 15.0  # more readings of the same text teach little but the text itself
 LEAST_STEPS = 20
 # Of the time left: a reserve, evaluations before the last, and where it will really end (its lower and upper end).
-RESERVE, BETWEEN, FASTER, SLOWER = 0.06, 0.05, 0.85, 1.3
+RESERVE, BETWEEN, FASTER, SLOWER = 0.06, 0.05, 0.75, 1.3
 END_SECONDS = 4.0  # saving the model, plotting, measuring the machine again
 _TOKENS = np.unique(np.geomspace(256, 1e12, 1200).astype(np.int64))  # what a plan may read
 

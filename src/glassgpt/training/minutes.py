@@ -15,9 +15,8 @@ from glassgpt.data.rows import Row
 from glassgpt.data.shards import open_shards
 from glassgpt.text.tokenizer import Tokenizer
 from glassgpt.training.budget import LADDER, Plan, Text, choose_data, make_plan, sizes
-from glassgpt.training.forecast import ngram_losses
+from glassgpt.training.forecast import count_losses
 from glassgpt.training.loop import Progress
-from glassgpt.training.pretrain import tokens_of
 from glassgpt.training.settings import Recipe
 from glassgpt.training.speed import measure_speeds
 
@@ -62,8 +61,7 @@ def plan_run(run: Run, base: Recipe, minutes: float, began: float, *, rates: boo
     tokenizer = Tokenizer.from_file(run.folder / TOKENIZER)
     shards, held_out = (open_shards(run.folder / part, tokenizer) for part in (TRAIN, HELD_OUT))
     vocab_size = tokenizer.vocab_size
-    losses = ngram_losses(tokens_of(shards), tokens_of(held_out), vocab_size)
-    text = Text(vocab_size, len(shards), len(held_out), tuple(losses))
+    text = Text(vocab_size, len(shards), len(held_out), count_losses(shards, held_out, vocab_size))
     possible = sizes(vocab_size, len(shards), len(held_out))
     speeds = measure_speeds(base, possible, shards, min(MEASURING, 10 * minutes))
     spent = time.monotonic() - began
