@@ -176,7 +176,7 @@ def test_the_halves_of_texts_that_pretraining_makes_are_healthy(tmp_path, capsys
     from glassgpt.training.pretrain import prepare
     from glassgpt.training.settings import Recipe
 
-    recipe = Recipe()
+    recipe = Recipe(model={"n_layer": 1, "n_head": 2, "n_embd": 16})
     recipe = replace(recipe, train=replace(recipe.train, context=8, precision="float32"))
     run = Run.create(tmp_path / "run", {})
     prepare(run, [Row("t.txt", 1, ("text",), ["All happy families are alike. 你好。" * 20])], recipe)

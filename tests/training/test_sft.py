@@ -22,7 +22,7 @@ from glassgpt.model.lora import LoRALinear, add_lora, load_adapter
 from glassgpt.training import sft
 from glassgpt.training.loop import Event
 from glassgpt.training.settings import LoraSettings, TrainSettings
-from glassgpt.training.sft import ANSWERS, FineTuneSettings, finetune, prepare_finetune
+from glassgpt.training.sft import ANSWERS, SAMPLES, FineTuneSettings, finetune, prepare_finetune
 from glassgpt.training.state import checkpoints, load_tensors
 from glassgpt.training.workers import Workers
 
@@ -217,5 +217,5 @@ def test_samples_are_the_same_questions_at_each_evaluation(answer_run):
     run = answer_run(sample_tokens=5)
     finetune(run)
     told = [m["samples"] for m in run.metrics() if "samples" in m]
-    assert len(told) > 1 and {len(texts) for texts in told} == {3}
+    assert len(told) > 1 and {len(texts) for texts in told} == {SAMPLES}
     assert len({tuple(text.partition("→")[0] for text in texts) for texts in told}) == 1
