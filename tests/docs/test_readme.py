@@ -67,3 +67,19 @@ def test_the_code_of_the_readme_runs(smollm2_path, capsys):
     (code,) = blocks(READMES[0], "python")
     exec(compile(code, "README.md", "exec"), {})  # noqa: S102 - our own file
     assert "Paris" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_every_benchmark_that_a_page_names_exists_with_its_options(page):
+    import subprocess
+    import sys
+
+    for words in re.findall(r'make bench ARGS="?([a-z][^"`]*)', text(page)):
+        name, *rest = words.split()
+        if not (ROOT / "benchmarks" / f"{name}.py").is_file():
+            assert name == "NAME"
+            continue
+        command = [sys.executable, "-m", f"benchmarks.{name}", "--help"]
+        known = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        assert [word for word in rest if word.startswith("--") and f"{word} " not in known] == [], words
