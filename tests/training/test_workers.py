@@ -78,3 +78,16 @@ def test_an_error_in_a_worker_reaches_the_caller_and_the_threads_stay_usable(net
                 workers.map(work, items)
         assert workers.map(work, [2, 3]) == [2, 3]
     assert torch.get_num_threads() == before
+
+
+def test_torch_has_one_thread_while_there_are_workers_and_its_own_at_rest_and_after(network):
+    torch.set_num_threads(2)
+    with closing(Workers(network, 2)) as workers:
+        assert torch.get_num_threads() == 1
+        assert workers.map(lambda replica, item: torch.get_num_threads(), [0, 1]) == [1, 1]
+        with workers.at_rest():
+            assert torch.get_num_threads() == 2
+        assert torch.get_num_threads() == 1
+    assert torch.get_num_threads() == 2
+    with closing(Workers(network, 1)):
+        assert torch.get_num_threads() == 2

@@ -210,7 +210,8 @@ def _evaluate(
     if not math.isfinite(progress.last_loss):
         raise _diverged(progress.last_loss, progress.step)
     seconds = time.perf_counter() - began
-    samples = stage.sample()
+    with workers.at_rest():
+        samples = stage.sample()
     workers.training(True)
     improved = progress.last_loss < progress.best_loss
     progress.waited = 0 if improved else progress.waited + 1

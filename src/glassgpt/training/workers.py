@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
@@ -27,6 +28,9 @@ Out = TypeVar("Out")
 class Workers:
     """`count` threads with a replica of the network each; on a GPU, or with one, there is only the network itself.
 
+    While there are several, torch has one thread for each, in the caller's too: the others of its own would, after each
+    operation, keep a core busy waiting for the next. `at_rest` is for what is done between.
+
     Everything they compute is a function of the item and of which worker has it, never of which thread was faster.
     """
 
@@ -40,6 +44,9 @@ class Workers:
                 if isinstance(module, Dropout):
                     module.generator = generator
         self._pool = ThreadPoolExecutor(self.count - 1, initializer=_one_thread) if self.count > 1 else None
+        self._threads = torch.get_num_threads()
+        if self.count > 1:
+            torch.set_num_threads(1)
 
     def map(self, work: Callable[[GPT, Item], Out], items: Sequence[Item]) -> list[Out]:
         """`work(replica, item)` for each item, item i by worker i mod count; the results in order."""
@@ -72,27 +79,35 @@ class Workers:
         for replica in self.replicas:
             replica.train(on)
 
+    @contextmanager
+    def at_rest(self) -> Iterator[None]:
+        """All of torch's threads for the caller, who asks nothing of the workers in the meantime."""
+        now = torch.get_num_threads()
+        torch.set_num_threads(self._threads)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(now)
+
     def close(self) -> None:
-        """End the threads."""
+        """End the threads, and give torch its own back."""
         if self._pool:
             self._pool.shutdown()
+        torch.set_num_threads(self._threads)
 
     def _together(self, share: Callable[[int], list[Out]]) -> list[list[Out]]:
         if self._pool is None:
             return [share(0)]
-        before = torch.get_num_threads()
         futures = [self._pool.submit(share, worker) for worker in range(1, self.count)]
-        torch.set_num_threads(1)  # each thread has its own setting; new ones take the newest
         try:
             mine = share(0)
         finally:
             wait(futures)
-            torch.set_num_threads(before)
         return [mine, *(future.result() for future in futures)]
 
 
 def _one_thread() -> None:
-    torch.set_num_threads(1)
+    torch.set_num_threads(1)  # each thread has its own setting
     threading.current_thread().name = "glassgpt-worker"
 
 
