@@ -172,6 +172,17 @@ def test_documents_packed_into_one_sequence_are_read_as_if_alone(name):
 
 
 @each_network
+def test_a_packed_sequence_is_cut_where_it_is_alone_and_masked_beside_another(name):
+    torch.manual_seed(3)
+    ids = torch.randint(0, 61, (2, 24))
+    segments = torch.tensor([[0] * 9 + [1] * 1 + [2] * 14, [7] * 20 + [-1] * 4])
+    masked = NETWORKS[name](ids, segments=segments)
+    for row in range(2):
+        alone = NETWORKS[name](ids[row : row + 1], segments=segments[row : row + 1])
+        torch.testing.assert_close(alone[0], masked[row], atol=2e-5, rtol=1e-4)
+
+
+@each_network
 def test_the_fused_causal_path_equals_the_mask_it_stands_for(name):
     ids = torch.randint(0, 61, (3, 20))
     masked = NETWORKS[name](ids, keep=torch.ones_like(ids, dtype=torch.bool))

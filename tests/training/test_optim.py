@@ -58,6 +58,36 @@ def test_muon_follows_torchs_one_matrix_at_a_time(decay):
         torch.testing.assert_close(ours[name], theirs[name], atol=0.02, rtol=0.05)
 
 
+def plainly_evened(matrix, sums, beta):
+    """NorMuon's second half by the paper's words, row by row in Python's own numbers."""
+    rows = matrix.double() if matrix.shape[0] >= matrix.shape[1] else matrix.double().T
+    lines = []
+    for i, row in enumerate(rows.tolist()):
+        sums[i] = beta * sums.get(i, 0.0) + (1 - beta) * sum(x * x for x in row) / len(row)
+        lines.append([x / math.sqrt(sums[i] + 1e-10) for x in row])
+    size = math.sqrt(sum(x * x for line in lines for x in line))
+    evened = torch.tensor(lines, dtype=torch.float64) * (float(rows.norm()) / size)
+    return evened if matrix.shape[0] >= matrix.shape[1] else evened.T
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (16, 4), (4, 16)])
+def test_muon_evens_the_rows_of_its_updates(shape):
+    """Beside the same steps without: what those add to the weights, evened."""
+    evened, plain = parameters(shape, shape), parameters(shape, shape)
+    mine, without = Muon(evened, 0.02, row_beta=0.9), Muon(plain, 0.02)
+    sums = {name: {} for name in plain}
+    for number in range(4):
+        give_gradients(evened, number)
+        give_gradients(plain, number)
+        before = [{name: p.detach().clone() for name, p in named.items()} for named in (evened, plain)]
+        step(mine)
+        step(without)
+        for name in plain:
+            wanted = plainly_evened(plain[name].detach() - before[1][name], sums[name], 0.9)
+            # The rate, common to all rows, cancels out.
+            torch.testing.assert_close((evened[name] - before[0][name]).double(), wanted, atol=1e-4, rtol=1e-3)
+
+
 @pytest.mark.parametrize("shape", [(3, 12, 12), (2, 6, 20), (2, 20, 6)])
 def test_orthogonalized_matrices_keep_their_directions_and_lose_their_sizes(shape):
     torch.manual_seed(0)

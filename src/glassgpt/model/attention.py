@@ -11,8 +11,10 @@ A mask is True where a query may look.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Protocol
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -161,10 +163,10 @@ class CausalSelfAttention(nn.Module):
         mask: Tensor | None,
         rope: tuple[Tensor, Tensor] | None = None,
         cache: LayerCache | None = None,
-        causal: bool = False,
+        stretches: Sequence[int] = (),
     ) -> Tensor:
-        """`x` [B, T, C], `mask` [B, 1, T, S] or `causal` instead, `rope` cosines and sines [B, 1, T, D]; gives
-        [B, T, C]."""
+        """`x` [B, T, C], `mask` [B, 1, T, S], `rope` cosines and sines [B, 1, T, D]; gives [B, T, C]. Instead of a mask
+        `stretches`: into how many positions each the sequence is cut, to read every piece for itself and causally."""
         q = split_heads(self.q_proj(x), self.n_head)  # [B, H, T, D]
         k = split_heads(self.k_proj(x), self.n_kv_head)  # [B, K, T, D]
         v = split_heads(self.v_proj(x), self.n_kv_head)  # [B, K, T, D]
@@ -176,12 +178,18 @@ class CausalSelfAttention(nn.Module):
         if cache is not None:
             k, v = cache.append(self.layer, k, v)  # [B, K, S, D]
         q, k = q.to(v.dtype), k.to(v.dtype)  # a rotation may have widened them
+        if len(stretches) > 1:
+            pieces = zip(*(t.split(list(stretches), dim=2) for t in (q, k, v)), strict=True)
+            out = torch.cat([self._attend(*piece, None, causal=True) for piece in pieces], dim=2)
+        else:
+            out = self._attend(q, k, v, mask, causal=bool(stretches))
+        return self.out_proj(join_heads(out))
+
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
         if worth_attending(q, k) and (causal or mask is not None):
             bias = causal_bias(q.shape[2], q.dtype) if mask is None else mask_bias(mask, q.dtype)
-            out = Attention.apply(q, k, v, bias, self.scale)
-        else:
-            out = attend(q, k, v, mask, self.scale, causal=causal)
-        return self.out_proj(join_heads(out))
+            return Attention.apply(q, k, v, bias, self.scale)
+        return attend(q, k, v, mask, self.scale, causal=causal)
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:

@@ -226,9 +226,13 @@ class HeadLoss(torch.autograd.Function):
         return for_hidden, for_weight, None
 
 
-@lru_cache(maxsize=4)
 def causal_bias(length: int, dtype: torch.dtype) -> Tensor:
     """What hides later positions when it is added to the scores, [1, 1, 1, T, T]."""
+    return _causal_table(1 << (length - 1).bit_length(), dtype)[..., :length, :length]
+
+
+@lru_cache(maxsize=8)
+def _causal_table(length: int, dtype: torch.dtype) -> Tensor:
     return torch.full((length, length), float("-inf"), dtype=dtype).triu(1)[None, None, None]
 
 

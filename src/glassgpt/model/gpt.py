@@ -10,6 +10,7 @@ Shapes: B sequences, T positions, C width, H query heads, K key/value heads, D h
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
@@ -58,10 +59,10 @@ class Block(nn.Module):
         mask: Tensor | None,
         rope: tuple[Tensor, Tensor] | None,
         cache: LayerCache | None,
-        causal: bool = False,
+        stretches: Sequence[int] = (),
     ) -> Tensor:
         """`x`, the residual stream [B, T, C], to the same shape; the other arguments are attention's."""
-        attention_out = self.attention(self.attention_norm(x), mask, rope, cache, causal)
+        attention_out = self.attention(self.attention_norm(x), mask, rope, cache, stretches)
         x = x + self.dropout(self.attention_post_norm(attention_out))
         mlp_out = self.mlp(self.mlp_norm(x))
         return x + self.dropout(self.mlp_post_norm(mlp_out))
@@ -170,18 +171,19 @@ class GPT(nn.Module):
 
         mask = window_mask = None
         # A sequence from its beginning has the plain causal mask, which the fused kernel knows without being shown it.
-        causal = start == 0 and length > 1 and keep is None and segments is None
-        if (length > 1 and not causal) or keep is not None:  # one new token sees all that came before: no mask
+        stretches = _stretches(ids, segments) if start == 0 and length > 1 and keep is None else []
+        if (length > 1 and not stretches) or keep is not None:  # one new token sees all that came before: no mask
             mask = causal_mask(places[:, start:], places, keep=keep, segments=segments)  # [B or 1, 1, T, S]
-        if config.sliding_layers:
+        within = stretches if stretches and max(stretches) <= (config.sliding_window or 0) else []
+        if config.sliding_layers and not within:
             window_mask = causal_mask(places[:, start:], places, config.sliding_window, keep, segments)
 
         x = self.dropout(x)
         for block in self.blocks:
             if block.sliding:
-                x = block(x, window_mask, rope_local, cache)
+                x = block(x, window_mask, rope_local, cache, within)
             else:
-                x = block(x, mask, rope, cache, causal)
+                x = block(x, mask, rope, cache, stretches)
         return self.norm(x)
 
     def logits(self, hidden: Tensor) -> Tensor:
@@ -204,6 +206,16 @@ class GPT(nn.Module):
                 total=total,
                 limit=self.config.context_length,
             )
+
+
+def _stretches(ids: Tensor, segments: Tensor | None) -> list[int]:
+    """The lengths of the documents that lie one after the other in a sequence; empty where they are not the same in
+    every sequence (a mask tells them apart then) or torch's compiler looks on, for which they would be constants."""
+    if segments is None:
+        return [ids.shape[1]]
+    if len(ids) > 1 or torch.compiler.is_compiling():
+        return []
+    return torch.unique_consecutive(segments[0], return_counts=True)[1].tolist()
 
 
 def _segment_starts(segments: Tensor) -> Tensor:

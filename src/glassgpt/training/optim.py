@@ -125,7 +125,11 @@ class Muon:
 
     Weight decay is decoupled, as in AdamW. The update of an [R, C] matrix is scaled by sqrt(max(1, R / C)). Matrices
     of one shape are orthogonalized in one batched product, in `precision`: the iteration forgives rounding.
-    `torch.optim.Muon`, one matrix at a time, is the plain twin.
+    `torch.optim.Muon`, one matrix at a time, is the plain twin with `row_beta` 0.
+
+    Otherwise every row of an update (every column where there are fewer of those) is divided by the root of a running
+    mean, over about 1 / (1 - `row_beta`) steps, of its squares, and the whole brought back to its size: no neuron learns
+    much faster than another (NorMuon, Li et al. 2025, arXiv:2510.05491).
     """
 
     def __init__(
@@ -136,13 +140,18 @@ class Muon:
         weight_decay: float = 0.0,
         ns_steps: int = 5,
         precision: torch.dtype = torch.float32,
+        row_beta: float = 0.0,
     ) -> None:
+        self.row_beta = row_beta
         self.lr, self.momentum, self.weight_decay, self.ns_steps = lr, momentum, weight_decay, ns_steps
         self.precision = precision
         self.by_shape: dict[tuple[int, ...], dict[str, Tensor]] = {}
         for name, p in parameters.items():
             self.by_shape.setdefault(tuple(p.shape), {})[name] = p
         self.state = {f"muon.momentum.{name}": torch.zeros_like(p) for name, p in parameters.items()}
+        if row_beta:
+            for name, p in parameters.items():
+                self.state[f"muon.rows.{name}"] = torch.zeros_like(p[:, :1] if p.shape[0] >= p.shape[1] else p[:1])
 
     def tasks(self, factor: float) -> list[Callable[[], None]]:
         """One update of every matrix, each of which must have a gradient, in parts that may run at once."""
@@ -157,10 +166,23 @@ class Muon:
         torch._foreach_lerp_(buffers, gradients, 1 - self.momentum)
         ahead = torch._foreach_lerp(gradients, buffers, self.momentum)  # Nesterov: look where it leads
         updates = orthogonalize(torch.stack(ahead).to(self.precision), self.ns_steps)  # [N, R, C]
+        if self.row_beta:
+            updates = self._evened(updates.to(values[0].dtype), list(named))
         if self.weight_decay:
             torch._foreach_mul_(values, 1 - rate * self.weight_decay)
         scale = math.sqrt(max(1.0, values[0].shape[0] / values[0].shape[1]))
         torch._foreach_add_(values, list(updates.to(values[0].dtype).unbind()), alpha=-rate * scale)
+
+
+    def _evened(self, updates: Tensor, names: list[str]) -> Tensor:
+        """Updates [N, R, C], each row (or column) divided by how large it has been."""
+        along = -1 if updates.shape[-2] >= updates.shape[-1] else -2
+        squares = torch.linalg.vector_norm(updates, dim=along, keepdim=True).square_()  # [N, R, 1] or [N, 1, C]
+        means = [self.state[f"muon.rows.{name}"] for name in names]
+        torch._foreach_lerp_(means, list((squares / updates.shape[along]).unbind()), 1 - self.row_beta)
+        rates = torch.stack(means).add_(1e-10).rsqrt_()
+        before, after = (s.sum(dim=(-2, -1), keepdim=True) for s in (squares, squares * rates.square()))
+        return updates * rates.mul_((before / (after + 1e-20)).sqrt_())
 
 
 def clip_gradients(parameters: Sequence[Tensor], limit: float) -> float:

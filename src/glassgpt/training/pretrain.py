@@ -176,7 +176,8 @@ def make_optimizers(network: nn.Module, settings: TrainSettings) -> list[Optimiz
     elif matrices:
         precision = torch.bfloat16 if settings.precision == "bfloat16" else torch.float32
         made.append(
-            Muon(matrices, settings.matrix_lr, settings.momentum, settings.weight_decay, settings.ns_steps, precision)
+            Muon(matrices, settings.matrix_lr, settings.momentum, settings.weight_decay, settings.ns_steps, precision,
+                 settings.row_beta)
         )
     made += adamw(embeddings, settings.embed_lr or settings.lr, "embeddings")
     return made + adamw(rest, settings.lr, "rest")

@@ -19,7 +19,7 @@ class TrainSettings:
 
     Sizes: `batch` sequences of `context` tokens a pass, `accumulate` passes a step, `steps` steps. `lr` is AdamW's
     rate, `embed_lr` that of the embeddings (0: as `lr`), `matrix_lr` Muon's, for the matrices inside the blocks (with
-    `optimizer = "adamw"` they have `lr` too). `warmup` and `decay` are shares of the steps. `clip` bounds the norm of
+    `optimizer = "adamw"` they have `lr` too), with `momentum` and `row_beta` (`optim.Muon`). `warmup` and `decay` are shares of the steps. `clip` bounds the norm of
     the gradients (0: no bound). `device` is cpu, cuda, mps or auto; only the CPU is covered by tests. `patience` ends
     the training after so many evaluations without a better one (0: never). Besides `checkpoint_every`, a checkpoint is
     written after each better evaluation and when `loop.CHECKPOINT_SECONDS` passed without one.
@@ -37,6 +37,7 @@ class TrainSettings:
     embed_lr: float = 0.0
     matrix_lr: float = 0.02
     momentum: float = 0.95
+    row_beta: float = 0.95
     ns_steps: int = 5
     beta1: float = 0.9
     beta2: float = 0.95
@@ -74,7 +75,7 @@ class TrainSettings:
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError("{name} is {value}; expected a number from 0 to 1", name=name,
                                   value=getattr(self, name))  # fmt: skip
-        for name in ("beta1", "beta2"):  # AdamW divides by what they lack to 1
+        for name in ("beta1", "beta2", "row_beta"):  # AdamW divides by what they lack to 1
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError("{name} is {value}; expected 0 or more and less than 1", name=name,
                                   value=getattr(self, name))  # fmt: skip
