@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import weakref
-from contextlib import closing
 
 import numpy as np
 import pytest
@@ -24,7 +23,6 @@ from glassgpt.training.loop import Event
 from glassgpt.training.settings import LoraSettings, TrainSettings
 from glassgpt.training.sft import ANSWERS, SAMPLES, FineTuneSettings, finetune, prepare_finetune
 from glassgpt.training.state import checkpoints, load_tensors
-from glassgpt.training.workers import Workers
 
 
 def events_of(run: Run, **options):
@@ -169,8 +167,7 @@ def test_where_the_best_checkpoint_is_damaged_the_last_weights_are_left_and_that
     last = run.metrics()[-1]["val_loss"]
     model = load(run.folder)
     shards = open_shards(run.folder / "data/validation", model.tokenizer)
-    with closing(Workers(model.network, 1)) as workers:
-        measured = sft.examples_loss(workers, shards, TrainSettings(precision="float32"))
+    measured = sft.examples_loss(model.network, shards, TrainSettings(precision="float32"))
     assert measured == pytest.approx(last, abs=1e-4) and last > progress.best_loss + 0.01
 
 

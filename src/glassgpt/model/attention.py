@@ -180,7 +180,7 @@ class CausalSelfAttention(nn.Module):
         q, k = q.to(v.dtype), k.to(v.dtype)  # a rotation may have widened them
         if len(stretches) > 1:
             pieces = zip(*(t.split(list(stretches), dim=2) for t in (q, k, v)), strict=True)
-            out = torch.cat([self._attend(*piece, None, causal=True) for piece in pieces], dim=2)
+            out = torch.cat([self._attend(q, k, v, None, causal=True) for q, k, v in pieces], dim=2)
         else:
             out = self._attend(q, k, v, mask, causal=bool(stretches))
         return self.out_proj(join_heads(out))

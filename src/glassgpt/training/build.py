@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -39,7 +38,6 @@ from glassgpt.training.loop import Event
 from glassgpt.training.pretrain import HELD_OUT, start_quietly
 from glassgpt.training.record import plot_losses
 from glassgpt.training.sft import ANSWERS, FineTuned, FineTuneSettings, examples_loss, finetune, prepare_finetune
-from glassgpt.training.workers import Workers
 
 SCRATCH = "scratch"
 CLEANING, REJECTS = "cleaning", "rejects.csv"
@@ -280,6 +278,5 @@ def make_scratch(folder: Path, rows: Sequence[Row], settings: FineTuneSettings) 
 
 def _measure(run: Run, model: LanguageModel, asked: list[Row], tuning: FineTuneSettings) -> tuple[float, list[Answer]]:
     """The loss on the held-out examples and the answers to some of them."""
-    with closing(Workers(model.network.eval(), torch.get_num_threads())) as workers:
-        loss = examples_loss(workers, open_shards(run.folder / HELD_OUT), tuning.train)
+    loss = examples_loss(model.network.eval(), open_shards(run.folder / HELD_OUT), tuning.train)
     return loss, answer_rows(model, asked) if asked and model.chat_template else []

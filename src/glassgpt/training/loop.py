@@ -25,9 +25,10 @@ from glassgpt.core.runs import CHECKPOINTS, Run
 from glassgpt.data.batches import Batch
 from glassgpt.model.gpt import GPT
 from glassgpt.training.optim import Optimizer, clip_gradients, rate_factor, restore
+from glassgpt.training.processes import start_workers
 from glassgpt.training.settings import TrainSettings
 from glassgpt.training.state import TENSORS, Progress, check_state, load_tensors, newest_whole, prune, save_state
-from glassgpt.training.workers import Workers
+from glassgpt.training.workers import Job, Workers
 
 CHECKPOINT_SECONDS = 120.0  # no more than these, and the step under way, is lost to a kill
 
@@ -108,7 +109,7 @@ def train(
         stage.load(place)
         restore(stage.optimizers, load_tensors(place / TENSORS), str(place))
     parameters: list[Tensor] = [p for p in stage.network.parameters() if p.requires_grad]
-    with stop_signals() as stopped, closing(Workers(stage.network, torch.get_num_threads())) as workers:
+    with stop_signals() as stopped, closing(stage_workers(stage, settings)) as workers:
         written = time.monotonic()
         while progress.step < settings.steps and not _done(progress, settings, until):
             began = time.perf_counter()
@@ -160,6 +161,35 @@ def best_checkpoint(run: Run, progress: Progress, steps: int, watch: Callable[[E
     return place
 
 
+def stage_workers(stage: Stage, settings: TrainSettings) -> Workers:
+    """Workers for a stage's steps and evaluations."""
+
+    def one_pass(network: GPT, item: tuple[Batch, int]) -> float:
+        batch, trained = item
+        with autocast(network, settings):
+            loss = stage.loss(network, batch) / trained
+        loss.backward()
+        return loss.item()
+
+    jobs: dict[str, Job] = {"pass": one_pass, "measure": measuring(stage.loss, settings)}
+    return start_workers(stage.network, jobs, stage.optimizers, forked=not settings.compile)
+
+
+def measuring(loss: Callable[[GPT, Batch], Tensor], settings: TrainSettings) -> Callable[[GPT, Batch], float]:
+    """The job of measuring a batch: its loss, summed, without gradients."""
+
+    def measure(network: GPT, batch: Batch) -> float:
+        with torch.inference_mode(), autocast(network, settings):
+            return loss(network, batch).item()
+
+    return measure
+
+
+def held_out_loss(workers: Workers, parts: Sequence[Batch]) -> float:
+    """The loss of held-out batches, in nats per trained token."""
+    return sum(workers.map("measure", parts)) / max(1, sum(part.trained for part in parts))
+
+
 def _step(
     stage: Stage, settings: TrainSettings, step: int, parameters: list[Tensor], workers: Workers
 ) -> tuple[float, float, int]:
@@ -168,14 +198,7 @@ def _step(
     batches = stage.batches(step)
     # Divided by the trained tokens of all passes: so many small passes give the gradient of one large one.
     trained = max(1, sum(batch.trained for batch in batches))
-
-    def one_pass(network: GPT, batch: Batch) -> float:
-        with autocast(network, settings):
-            loss = stage.loss(network, batch) / trained
-        loss.backward()
-        return loss.item()
-
-    total = sum(workers.map(one_pass, batches))
+    total = sum(workers.map("pass", [(batch, trained) for batch in batches]))
     workers.gather()
     norm = clip_gradients(parameters, settings.clip)
     if not math.isfinite(total) or not math.isfinite(norm):
@@ -184,9 +207,7 @@ def _step(
         step, settings.steps, schedule=settings.schedule, warmup=round(settings.warmup * settings.steps),
         decay=settings.decay, floor=settings.floor,
     )  # fmt: skip
-    workers.run([task for optimizer in stage.optimizers for task in optimizer.tasks(factor)])
-    for p in parameters:
-        p.grad = None
+    workers.update(factor)
     return total, norm, sum(batch.tokens for batch in batches)
 
 

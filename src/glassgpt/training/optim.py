@@ -127,9 +127,9 @@ class Muon:
     of one shape are orthogonalized in one batched product, in `precision`: the iteration forgives rounding.
     `torch.optim.Muon`, one matrix at a time, is the plain twin with `row_beta` 0.
 
-    Otherwise every row of an update (every column where there are fewer of those) is divided by the root of a running
-    mean, over about 1 / (1 - `row_beta`) steps, of its squares, and the whole brought back to its size: no neuron learns
-    much faster than another (NorMuon, Li et al. 2025, arXiv:2510.05491).
+    Otherwise every row of an update (every column where those are more) is divided by the root of a running mean, over
+    about 1 / (1 - `row_beta`) steps, of its squares, and the whole brought back to its size: no neuron learns much
+    faster than another (NorMuon, Li et al. 2025, arXiv:2510.05491).
     """
 
     def __init__(
@@ -172,7 +172,6 @@ class Muon:
             torch._foreach_mul_(values, 1 - rate * self.weight_decay)
         scale = math.sqrt(max(1.0, values[0].shape[0] / values[0].shape[1]))
         torch._foreach_add_(values, list(updates.to(values[0].dtype).unbind()), alpha=-rate * scale)
-
 
     def _evened(self, updates: Tensor, names: list[str]) -> Tensor:
         """Updates [N, R, C], each row (or column) divided by how large it has been."""

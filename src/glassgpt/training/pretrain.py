@@ -19,17 +19,16 @@ from glassgpt.data.batches import Batch, TextBatches
 from glassgpt.data.examples import Example
 from glassgpt.data.rows import Row
 from glassgpt.data.shards import Shards, open_shards, write_shards
-from glassgpt.evaluation.held_out import held_out_windows, tensors_of, windows_loss
+from glassgpt.evaluation.held_out import held_out_windows, tensors_of
 from glassgpt.formats.checkpoint import load_checkpoint, save_checkpoint, write_checkpoint
 from glassgpt.model.config import ModelConfig
 from glassgpt.model.gpt import GPT
 from glassgpt.text.bpe import train_bpe, train_characters
 from glassgpt.text.tokenizer import Tokenizer
-from glassgpt.training.loop import Event, Result, Stage, autocast, best_checkpoint, train
+from glassgpt.training.loop import Event, Result, Stage, best_checkpoint, held_out_loss, train
 from glassgpt.training.machine import on_this_machine
 from glassgpt.training.optim import AdamW, Muon, Optimizer
 from glassgpt.training.settings import DataSettings, Recipe, TrainSettings
-from glassgpt.training.workers import Workers
 
 PASS_TOKENS = 1024
 MANY = 20  # from so many texts on, some are held out whole
@@ -97,13 +96,6 @@ def pretrain(
     batches = TextBatches(shards, recipe.train.batch, recipe.train.context, recipe.train.seed)
     parts = held_out_windows(held_out, recipe.train.context)
 
-    def measure(replica: GPT, part: Batch) -> float:
-        with autocast(replica, recipe.train):  # each thread has its own
-            return windows_loss(replica, part)
-
-    def evaluate(workers: Workers) -> float:
-        return sum(workers.map(measure, parts)) / sum(part.trained for part in parts)
-
     # Something for every worker, and no more at a time than stays in a core's cache.
     rows = min(PASS_TOKENS // recipe.train.context, -(-recipe.train.batch // torch.get_num_threads()))
     stage = Stage(
@@ -115,7 +107,7 @@ def pretrain(
             for part in batches(step * recipe.train.accumulate + i).split(rows)
         ],
         loss=text_loss(recipe.train.compile),
-        evaluate=evaluate,
+        evaluate=lambda workers: held_out_loss(workers, parts),
         save=lambda folder: write_checkpoint(folder, network, tokenizer),
         load=lambda folder: _load(network, folder),
         sample=lambda: sample_texts(network, tokenizer, tokens_of(held_out), recipe.train),
@@ -176,8 +168,15 @@ def make_optimizers(network: nn.Module, settings: TrainSettings) -> list[Optimiz
     elif matrices:
         precision = torch.bfloat16 if settings.precision == "bfloat16" else torch.float32
         made.append(
-            Muon(matrices, settings.matrix_lr, settings.momentum, settings.weight_decay, settings.ns_steps, precision,
-                 settings.row_beta)
+            Muon(
+                matrices,
+                settings.matrix_lr,
+                settings.momentum,
+                settings.weight_decay,
+                settings.ns_steps,
+                precision,
+                settings.row_beta,
+            )
         )
     made += adamw(embeddings, settings.embed_lr or settings.lr, "embeddings")
     return made + adamw(rest, settings.lr, "rest")

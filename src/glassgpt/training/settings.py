@@ -19,10 +19,11 @@ class TrainSettings:
 
     Sizes: `batch` sequences of `context` tokens a pass, `accumulate` passes a step, `steps` steps. `lr` is AdamW's
     rate, `embed_lr` that of the embeddings (0: as `lr`), `matrix_lr` Muon's, for the matrices inside the blocks (with
-    `optimizer = "adamw"` they have `lr` too), with `momentum` and `row_beta` (`optim.Muon`). `warmup` and `decay` are shares of the steps. `clip` bounds the norm of
-    the gradients (0: no bound). `device` is cpu, cuda, mps or auto; only the CPU is covered by tests. `patience` ends
-    the training after so many evaluations without a better one (0: never). Besides `checkpoint_every`, a checkpoint is
-    written after each better evaluation and when `loop.CHECKPOINT_SECONDS` passed without one.
+    `optimizer = "adamw"` they have `lr` too), with `momentum` and `row_beta` (`optim.Muon`). `warmup` and `decay` are
+    shares of the steps. `clip` bounds the norm of the gradients (0: no bound). `device` is cpu, cuda, mps or auto; only
+    the CPU is covered by tests. `patience` ends the training after so many evaluations without a better one (0: never).
+    Besides `checkpoint_every`, a checkpoint is written after each better evaluation and when
+    `loop.CHECKPOINT_SECONDS` passed without one.
 
     Raises:
         ConfigError: a value is out of range.

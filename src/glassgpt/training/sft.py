@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from glassgpt.core.config import settings_from
 from glassgpt.core.errors import ConfigError, InputError
-from glassgpt.core.memory import release
+from glassgpt.core.memory import keep_large_apart, release
 from glassgpt.core.runs import MODEL, Run
 from glassgpt.core.words import Sentence
 from glassgpt.data.batches import ROW_TOKENS, Batch, ExampleBatches, pack_examples
@@ -28,12 +29,12 @@ from glassgpt.evaluation.held_out import answer_loss
 from glassgpt.formats.checkpoint import load_checkpoint, write_checkpoint
 from glassgpt.model.gpt import GPT
 from glassgpt.model.lora import adapter_state, add_lora, load_adapter, merge_lora
-from glassgpt.training.loop import Event, Result, Stage, autocast, best_checkpoint, train
+from glassgpt.training.loop import Event, Result, Stage, best_checkpoint, held_out_loss, measuring, train
 from glassgpt.training.machine import on_this_machine
 from glassgpt.training.pretrain import HELD_OUT, TRAIN, make_optimizers
+from glassgpt.training.processes import start_workers
 from glassgpt.training.settings import LoraSettings, TrainSettings, check_above_0
 from glassgpt.training.state import load_tensors, save_tensors
-from glassgpt.training.workers import Workers
 
 ANSWERS: dict[str, Any] = {
     "optimizer": "adamw", "batch": 8, "context": 1024, "lr": 1e-3, "schedule": "cosine", "warmup": 0.03, "floor": 0.1,
@@ -130,6 +131,7 @@ def finetune(
     """Train the run that `prepare_finetune` made (or go on with it) and leave the best model in its `model/`."""
     settings = settings_from(FineTuneSettings, run.about["settings"])
     torch.set_num_threads(run.about["threads"])  # sums are grouped by thread: another count gives other bits
+    keep_large_apart()
     result, trained = _train(run, settings, resume, until, watch)
     release()  # the network that was trained, before another is loaded
     model = trained if isinstance(trained, LanguageModel) else _corrected(settings, trained, run)
@@ -157,6 +159,7 @@ def _train(
     batches = ExampleBatches(
         shards, settings.train.batch, settings.train.seed, order=settings.order, row_tokens=_room(network)
     )
+    parts = example_parts(held_out, settings.train.batch, _room(network))
     passes = settings.train.accumulate
 
     def save(folder: Path) -> None:
@@ -176,7 +179,7 @@ def _train(
         optimizers=make_optimizers(network, settings.train),
         batches=lambda step: [part for i in range(passes) for part in batches(step * passes + i).split(1)],
         loss=answer_loss,
-        evaluate=lambda workers: examples_loss(workers, held_out, settings.train),
+        evaluate=lambda workers: held_out_loss(workers, parts),
         save=save,
         load=restore,
         sample=lambda: sample_answers(base, held_out, settings.train.sample_tokens),
@@ -206,17 +209,16 @@ def _room(network: GPT) -> int:
     return min(ROW_TOKENS, network.config.context_length)
 
 
-def examples_loss(workers: Workers, shards: Shards, settings: TrainSettings) -> float:
+def example_parts(shards: Shards, batch: int, room: int) -> list[Batch]:
+    """Every example once, `batch` of them packed at a time, in rows of at most `room` tokens."""
+    groups = [range(i, min(i + batch, shards.documents)) for i in range(0, shards.documents, batch)]
+    return [part for group in groups for part in pack_examples(shards, group, room).split(1)]
+
+
+def examples_loss(network: GPT, shards: Shards, settings: TrainSettings) -> float:
     """The mean loss per learned token over every example, each read once."""
-    room = _room(workers.replicas[0])
-    groups = [range(i, min(i + settings.batch, shards.documents)) for i in range(0, shards.documents, settings.batch)]
-    parts = [part for group in groups for part in pack_examples(shards, group, room).split(1)]
-
-    def measure(network: GPT, batch: Batch) -> float:
-        with torch.inference_mode(), autocast(network, settings):
-            return answer_loss(network, batch).item()
-
-    return sum(workers.map(measure, parts)) / max(1, sum(part.trained for part in parts))
+    with closing(start_workers(network, {"measure": measuring(answer_loss, settings)})) as workers:
+        return held_out_loss(workers, example_parts(shards, settings.batch, _room(network)))
 
 
 def sample_answers(model: LanguageModel, shards: Shards, tokens: int) -> list[str]:

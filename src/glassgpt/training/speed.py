@@ -12,11 +12,10 @@ import torch
 from glassgpt.data.batches import TextBatches
 from glassgpt.data.shards import Shards
 from glassgpt.training.budget import Size, Speed, recipe_for
-from glassgpt.training.loop import Stage, _step
+from glassgpt.training.loop import Stage, _step, stage_workers
 from glassgpt.training.optim import Optimizer
 from glassgpt.training.pretrain import PASS_TOKENS, make_network, make_optimizers, text_loss
 from glassgpt.training.settings import Recipe
-from glassgpt.training.workers import Workers
 
 LEAST_STEPS = 2  # that are timed, however long they take
 
@@ -79,7 +78,7 @@ def _measure(base: Recipe, size: Size, shards: Shards, seconds: float) -> Speed:
     parameters: list[torch.Tensor] = [p for p in network.parameters() if p.requires_grad]
     gradients = updates = 0.0
     steps, end = 0, time.perf_counter() + seconds
-    with closing(Workers(network, torch.get_num_threads())) as workers:
+    with closing(stage_workers(stage, recipe.train)) as workers:
         _step(stage, recipe.train, 0, parameters, workers)  # the first one fills caches and memory
         while steps < LEAST_STEPS or time.perf_counter() < end:
             noted.clear()
