@@ -167,7 +167,7 @@ def test_where_the_best_checkpoint_is_damaged_the_last_weights_are_left_and_that
     last = run.metrics()[-1]["val_loss"]
     model = load(run.folder)
     shards = open_shards(run.folder / "data/validation", model.tokenizer)
-    measured = sft.examples_loss(model.network, shards, TrainSettings(precision="float32"))
+    measured = sft.measure_model(model, shards, [], TrainSettings(precision="float32"))[0]
     assert measured == pytest.approx(last, abs=1e-4) and last > progress.best_loss + 0.01
 
 

@@ -38,25 +38,22 @@ def character_overlap(one: str, other: str) -> float:
     return 2 * (a & b).total() / total if total else float(one.split() == other.split())
 
 
-def answer_rows(model: LanguageModel, rows: list[Row], max_new_tokens: int = 160) -> list[Answer]:
-    """The model's likeliest answers to the last question of each conversation. A conversation that does not fit into
-    the model's context is answered with nothing.
+def answer_row(model: LanguageModel, row: Row, max_new_tokens: int = 160) -> Answer:
+    """The model's likeliest answer to the last question of a conversation. One that does not fit into the model's
+    context is answered with nothing.
 
     Raises:
         GlassError: the model has no chat template.
     """
-    template, answers = model.template, []
+    template, messages = model.template, row.messages()
     ends = template.stop_ids(model.tokenizer)
-    for row in rows:
-        messages = row.messages()
-        try:
-            prompt = template.encode(model.tokenizer, messages[:-1], add_generation_prompt=True).ids
-            room = min(max_new_tokens, model.context_length - len(prompt))
-            pieces = model.stream_pieces(
-                prompt, max_new_tokens=room, temperature=0, end_ids=ends, stop=template.stop_strings
-            )
-            given = template.reply("".join(piece.text for piece in pieces))
-        except GlassError:
-            given = ""
-        answers.append(Answer(messages[-2]["content"] if len(messages) > 1 else "", messages[-1]["content"], given))
-    return answers
+    try:
+        prompt = template.encode(model.tokenizer, messages[:-1], add_generation_prompt=True).ids
+        room = min(max_new_tokens, model.context_length - len(prompt))
+        pieces = model.stream_pieces(
+            prompt, max_new_tokens=room, temperature=0, end_ids=ends, stop=template.stop_strings
+        )
+        given = template.reply("".join(piece.text for piece in pieces))
+    except GlassError:
+        given = ""
+    return Answer(messages[-2]["content"] if len(messages) > 1 else "", messages[-1]["content"], given)

@@ -24,7 +24,7 @@ from glassgpt.data.sources import read_rows
 from glassgpt.data.split import leakage, split
 from glassgpt.engine.language_model import LanguageModel
 from glassgpt.engine.load import load
-from glassgpt.evaluation.answers import Answer, answer_rows
+from glassgpt.evaluation.answers import Answer
 from glassgpt.formats.checkpoint import save_checkpoint
 from glassgpt.formats.place import find_model
 from glassgpt.model.config import ModelConfig
@@ -37,7 +37,7 @@ from glassgpt.training.build_report import write_report
 from glassgpt.training.loop import Event
 from glassgpt.training.pretrain import HELD_OUT, start_quietly
 from glassgpt.training.record import plot_losses
-from glassgpt.training.sft import ANSWERS, FineTuned, FineTuneSettings, examples_loss, finetune, prepare_finetune
+from glassgpt.training.sft import ANSWERS, FineTuned, FineTuneSettings, finetune, measure_model, prepare_finetune
 
 SCRATCH = "scratch"
 CLEANING, REJECTS = "cleaning", "rejects.csv"
@@ -278,5 +278,4 @@ def make_scratch(folder: Path, rows: Sequence[Row], settings: FineTuneSettings) 
 
 def _measure(run: Run, model: LanguageModel, asked: list[Row], tuning: FineTuneSettings) -> tuple[float, list[Answer]]:
     """The loss on the held-out examples and the answers to some of them."""
-    loss = examples_loss(model.network.eval(), open_shards(run.folder / HELD_OUT), tuning.train)
-    return loss, answer_rows(model, asked) if asked and model.chat_template else []
+    return measure_model(model, open_shards(run.folder / HELD_OUT), asked, tuning.train)

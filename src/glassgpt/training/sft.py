@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -25,6 +25,7 @@ from glassgpt.data.rows import Row
 from glassgpt.data.shards import Shards, open_shards, write_shards
 from glassgpt.engine.language_model import LanguageModel
 from glassgpt.engine.load import load
+from glassgpt.evaluation.answers import Answer, answer_row
 from glassgpt.evaluation.held_out import answer_loss
 from glassgpt.formats.checkpoint import load_checkpoint, write_checkpoint
 from glassgpt.model.gpt import GPT
@@ -35,6 +36,7 @@ from glassgpt.training.pretrain import HELD_OUT, TRAIN, make_optimizers
 from glassgpt.training.processes import start_workers
 from glassgpt.training.settings import LoraSettings, TrainSettings, check_above_0
 from glassgpt.training.state import load_tensors, save_tensors
+from glassgpt.training.workers import Job
 
 ANSWERS: dict[str, Any] = {
     "optimizer": "adamw", "batch": 8, "context": 1024, "lr": 1e-3, "schedule": "cosine", "warmup": 0.03, "floor": 0.1,
@@ -215,10 +217,19 @@ def example_parts(shards: Shards, batch: int, room: int) -> list[Batch]:
     return [part for group in groups for part in pack_examples(shards, group, room).split(1)]
 
 
-def examples_loss(network: GPT, shards: Shards, settings: TrainSettings) -> float:
-    """The mean loss per learned token over every example, each read once."""
-    with closing(start_workers(network, {"measure": measuring(answer_loss, settings)})) as workers:
-        return held_out_loss(workers, example_parts(shards, settings.batch, _room(network)))
+def measure_model(
+    model: LanguageModel, shards: Shards, asked: Sequence[Row], settings: TrainSettings
+) -> tuple[float, list[Answer]]:
+    """The mean loss per learned token over every example, each read once, and the model's answers to some rows; the
+    workers share out both."""
+    network = model.network.eval()
+    jobs: dict[str, Job] = {
+        "measure": measuring(answer_loss, settings),
+        "answer": lambda replica, row: answer_row(model, row),
+    }
+    with closing(start_workers(network, jobs)) as workers:
+        loss = held_out_loss(workers, example_parts(shards, settings.batch, _room(network)))
+        return loss, workers.map("answer", asked) if model.chat_template else []
 
 
 def sample_answers(model: LanguageModel, shards: Shards, tokens: int) -> list[str]:
