@@ -140,7 +140,7 @@ def test_stopping_tells_how_to_go_on(data, tiny, tmp_path, capsys, monkeypatch):
 
     def stop(self, event) -> None:
         calm(self, event)
-        if event.kind == "step" and event.progress.step == 1:
+        if event.kind == "step" and event.progress.step in (1, 2):
             signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(Watch, "__call__", stop)
@@ -149,7 +149,37 @@ def test_stopping_tells_how_to_go_on(data, tiny, tmp_path, capsys, monkeypatch):
     told = capsys.readouterr()
     line = json.loads(told.out.splitlines()[-1])
     assert line["steps"] == 1 and line["loss_before"] > 0 and line["loss_after"] is line["overlap_after"] is None
-    assert f"glassgpt finetune --resume {out}" in told.err and "not measured again" in told.err
+    assert f"glassgpt build --resume {out}" in told.err and "not measured again" in told.err
+    assert main(["build", "--resume", str(out), "--json", "--lang", "zh", "--epochs", "2"]) == 130  # stopped again
+    told = capsys.readouterr()
+    assert json.loads(told.out.splitlines()[-1])["steps"] == 2 and "--epochs" in told.err
+    monkeypatch.undo()
+    assert main(["build", "--resume", str(out), "--json"]) == 0
+    ended = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert ended["loss_before"] == line["loss_before"] and ended["loss_after"] < ended["loss_before"]
+    assert ended["rows_in"] == line["rows_in"] and ended["overlap_after"] is not None
+    assert Run.open(out).about["status"] == "finished"
+    assert "--resume" not in (out / "report.html").read_text(encoding="utf-8")
+
+
+def test_what_is_no_stopped_build_is_refused(tmp_path, capsys):
+    assert main(["build", "--resume", str(tmp_path)]) == 1
+    assert "is not a run" in capsys.readouterr().err
+    Run.create(tmp_path / "run", {"kind": "build", "status": "reading"})
+    assert main(["build", "--resume", str(tmp_path / "run")]) == 1
+    assert "Start it anew" in capsys.readouterr().err
+
+
+def test_a_stopped_build_also_goes_on_as_a_fine_tuning(data, tiny, tmp_path, monkeypatch):
+    from glassgpt.cli.watch import Watch
+
+    def stop(self, event) -> None:
+        if event.kind == "step" and event.progress.step == 1:
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(Watch, "__call__", stop)
+    out = tmp_path / "run"
+    assert main(["build", data, "--from", tiny, "--out", str(out), *QUICK]) == 130
     monkeypatch.undo()
     assert main(["finetune", "--resume", str(out)]) == 0
     assert Run.open(out).about["status"] == "finished"

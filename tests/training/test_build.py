@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import math
 import random
 import re
@@ -11,12 +12,12 @@ import signal
 import pytest
 
 from glassgpt.core.config import override, settings_from
-from glassgpt.core.errors import ConfigError, GlassError, InputError
+from glassgpt.core.errors import ConfigError, FormatError, GlassError, InputError
 from glassgpt.core.runs import Run
 from glassgpt.core.words import Sentence
 from glassgpt.data.shards import open_shards
 from glassgpt.engine.load import load
-from glassgpt.training.build import BuildSettings, build, defaults
+from glassgpt.training.build import BuildSettings, build, defaults, resume_build
 from glassgpt.training.build_report import shortened
 from glassgpt.training.settings import LoraSettings, TrainSettings
 from glassgpt.training.sft import ANSWERS, FineTuneSettings
@@ -55,11 +56,11 @@ def made(tmp_path_factory, tiny_model):
 def test_every_row_is_accounted_for(made):
     run, built, _ = made
     story, cleaning = built.story, built.story.cleaning
-    assert cleaning.rows_in == 64 and cleaning.kept == 60 and sum(cleaning.dropped.values()) == 4
-    assert cleaning.kept == story.train_rows + story.held_out_rows and story.leaks == 0
+    assert cleaning["rows_in"] == 64 and cleaning["kept"] == 60 and sum(cleaning["dropped"].values()) == 4
+    assert cleaning["kept"] == story.train_rows + story.held_out_rows and story.leaks == 0
     assert abs(story.held_out_rows - 12) <= 1
     shards = [open_shards(run.folder / "data" / side) for side in ("train", "validation")]
-    assert sum(s.documents for s in shards) == cleaning.kept - len(story.refused) == 60
+    assert sum(s.documents for s in shards) == cleaning["kept"] - story.refused == 60
     origins = {(o.source, o.row) for s in shards for o in (s.origin(s.span(d)[0]) for d in range(s.documents))}
     assert origins == {("qa.csv", n) for n in range(1, 61)}
     with (run.folder / "cleaning" / "rejects.csv").open(encoding="utf-8-sig", newline="") as file:
@@ -182,7 +183,7 @@ def test_rows_too_long_are_told_counted_and_stand_among_the_rejects(tmp_path, ti
         ("qa.csv", str(n), "too-long") for n in (1, 2, 3)
     ]
     assert all("128" in r["reason"] and r["text"].startswith("'=long") for r in rejects)
-    assert (built.story.cleaning.kept, len(built.story.refused)) == (27, 3)
+    assert (built.story.cleaning["kept"], built.story.refused) == (27, 3)
     assert built.story.train_rows + built.story.held_out_rows == 24
     assert any("27" in s.text("en") and "3 of" in s.text("en") and "rejects.csv" in s.text("en") for s in told)
     assert "<td>过长或无法表达</td><td>3</td>" in re.sub(
@@ -196,7 +197,7 @@ def test_rows_too_long_are_never_the_ones_held_out(tmp_path, tiny_model):
     for seed in range(4):
         run = Run.create(tmp_path / str(seed), {})
         story = build(run, data, settings(tiny_model, seed=seed)).story
-        assert (story.train_rows, story.held_out_rows, len(story.refused)) == (1, 1, 2)
+        assert (story.train_rows, story.held_out_rows, story.refused) == (1, 1, 2)
 
 
 def test_when_every_row_is_too_long_the_rejects_are_named(tmp_path, tiny_model):
@@ -230,7 +231,39 @@ def test_a_build_that_is_stopped_is_not_measured_again_but_tells_what_there_is(t
     assert story.loss_after is None and story.answers_after == [] and "measuring again" not in map(str, told)
     assert (about["status"], about["loss_after"]) == ("stopped", None)
     page = (run.folder / "report.html").read_text(encoding="utf-8")
-    assert f"glassgpt finetune --resume {run.folder}" in page and story.answers_before[0].question in page
+    assert f"glassgpt build --resume {run.folder}" in page and story.answers_before[0].question in page
+
+    resumed = resume_build(Run.open(run.folder), language="zh").story
+    whole = build(Run.create(tmp_path / "whole", {}), tmp_path / "qa.csv", settings(tiny_model)).story
+    assert (resumed.loss_after, resumed.answers_after) == (whole.loss_after, whole.answers_after)
+    assert (resumed.loss_before, resumed.cleaning["kept"]) == (whole.loss_before, whole.cleaning["kept"])
+    assert Run.open(run.folder).about["status"] == "finished"
+    page = (run.folder / "report.html").read_text(encoding="utf-8")
+    assert "--resume" not in page and f"{whole.loss_after:.3f}" in page
+
+
+def test_a_build_that_ended_while_it_measured_the_base_measures_it_when_it_goes_on(tmp_path, tiny_model, monkeypatch):
+    run = Run.create(tmp_path / "run", {})
+    with monkeypatch.context() as patch:
+        patch.setattr("glassgpt.training.build.measure_model", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            build(run, dirty_file(tmp_path / "qa.csv", rows=20), settings(tiny_model))
+    story = resume_build(Run.open(run.folder)).story
+    assert len(story.answers_before) == len(story.answers_after) == 3
+    assert story.loss_after < story.loss_before
+
+
+def test_a_build_without_or_with_a_damaged_story_does_not_go_on(tmp_path):
+    with pytest.raises(ConfigError, match="is no build"):
+        resume_build(Run.create(tmp_path / "run", {}))
+    whole = {"rows_in": 1, "kept": 1, "changed": 0, "unreadable": 0, "dropped": {}}
+    of_cleaning = ({}, whole | {"kept": "1"}, whole | {"dropped": 3})
+    damaged = [{"data": "x"}, {"data": "x", "cleaning": 3}, *({"data": "x", "cleaning": c} for c in of_cleaning)]
+    damaged += [{"data": "x", "cleaning": whole} | wrong for wrong in ({"asked": [3]}, {"loss_before": "low"})]
+    for content in ("{", "[]", *map(json.dumps, damaged)):
+        (tmp_path / "run" / "story.json").write_text(content)
+        with pytest.raises(FormatError, match="damaged"):
+            resume_build(Run.open(tmp_path / "run"))
 
 
 def test_the_base_is_loaded_once_to_be_measured_and_on_the_device_that_was_asked_for(tmp_path, tiny_model, monkeypatch):

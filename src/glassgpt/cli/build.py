@@ -10,12 +10,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from glassgpt.cli.options import DEFAULT_MODEL, add_data_options, columns_given, note
-from glassgpt.cli.training import RUNS, changes_given, tell_end, use_threads
+from glassgpt.cli.training import RUNS, changes_given, run_to_resume, tell_end, use_threads
 from glassgpt.core.words import say
 
 if TYPE_CHECKING:
     from glassgpt.core.runs import Run
+    from glassgpt.training.build import Built
 
+# What says what to build, by the attribute of the option and as a user writes it: settled when a build begins.
+GIVEN = {
+    "data": "FILE", "base": "--from", "epochs": "--epochs", "mask_personal": "--mask-personal", "columns": "--columns",
+    "encoding": "--encoding",
+}  # fmt: skip
 SAMPLE = "shop"
 
 
@@ -33,6 +39,7 @@ def add_parser(verbs: Any, common: argparse.ArgumentParser, language: str) -> No
         help=say("the model to begin with, or scratch (default: {name})", language, name=DEFAULT_MODEL),
     )  # fmt: skip
     parser.add_argument("--out", metavar="RUN", help=say("the run's folder (default: a new one in runs/)", language))
+    parser.add_argument("--resume", metavar="RUN", help=say("go on with a run that was stopped or killed", language))
     parser.add_argument(
         "--epochs", type=float, metavar="X", help=say("how often each row is read (default: 3)", language)
     )
@@ -55,43 +62,57 @@ def add_parser(verbs: Any, common: argparse.ArgumentParser, language: str) -> No
 
 
 def run(args: argparse.Namespace) -> int:
-    """Build and tell."""
-    data = args.data or str(sample_file())
+    """Build, or go on with a build, and tell."""
     use_threads(args)
-    from glassgpt.cli.watch import Watch
-    from glassgpt.core.threads import thread_budget
-    from glassgpt.data.sources import read_rows
-    from glassgpt.training.build import build, check_base
-
-    settings = _settings(args)
-    check_base(settings)
-    read_rows(data, columns=columns_given(args), encoding=args.encoding)  # tells at once when there is no such file
-    folder = Path(args.out) if args.out else next_folder_for(data)
-    with _run_worth_keeping(folder) as training:
-        note(say("the run is in {folder}", args.language, folder=folder))
-        with Watch(training, args.language) as watch:
-            built = build(
-                training, data, settings, columns=columns_given(args), encoding=args.encoding,
-                processes=min(args.threads or thread_budget(), thread_budget()), language=args.language,
-                tell=lambda sentence: note(sentence.text(args.language)), watch=watch,
-            )  # fmt: skip
+    training, built = _resumed(args) if args.resume else _new(args)
     story = built.story
-    facts = {"kept": story.cleaning.kept, "rows": story.cleaning.rows_in, "before": story.loss_before}
+    facts = {"kept": story.cleaning["kept"], "rows": story.cleaning["rows_in"], "before": story.loss_before}
     if story.loss_after is None:
         note(say("{kept} of {rows} rows kept; held-out loss {before:.3f} before; stopped, so not measured again",
                  args.language, **facts))  # fmt: skip
     else:
         note(say("{kept} of {rows} rows kept; held-out loss {before:.3f} before, {after:.3f} after", args.language,
                  after=story.loss_after, **facts))  # fmt: skip
-    note(say("the story is in {path}", args.language, path=folder / "report.html"))
+    note(say("the story is in {path}", args.language, path=training.folder / "report.html"))
     extra = {
-        "rows_in": story.cleaning.rows_in, "kept": story.cleaning.kept, "too_long": len(story.refused),
+        "rows_in": story.cleaning["rows_in"], "kept": story.cleaning["kept"], "too_long": story.refused,
         "loss_before": story.loss_before, "loss_after": story.loss_after,
         "overlap_before": _mean([a.overlap for a in story.answers_before]),
         "overlap_after": _mean([a.overlap for a in story.answers_after]),
     }  # fmt: skip
     args.until_val_loss = None
     return tell_end(training, built.tuned.result, args, extra)
+
+
+def _new(args: argparse.Namespace) -> tuple[Run, Built]:
+    from glassgpt.cli.watch import Watch
+    from glassgpt.core.threads import thread_budget
+    from glassgpt.data.sources import read_rows
+    from glassgpt.training.build import build, check_base
+
+    data, settings = args.data or str(sample_file()), _settings(args)
+    check_base(settings)
+    read_rows(data, columns=columns_given(args), encoding=args.encoding)  # tells at once when there is no such file
+    with _run_worth_keeping(Path(args.out) if args.out else next_folder_for(data)) as training:
+        note(say("the run is in {folder}", args.language, folder=training.folder))
+        with Watch(training, args.language) as watch:
+            return training, build(
+                training, data, settings, columns=columns_given(args), encoding=args.encoding,
+                processes=min(args.threads or thread_budget(), thread_budget()), language=args.language,
+                tell=lambda sentence: note(sentence.text(args.language)), watch=watch,
+            )  # fmt: skip
+
+
+def _resumed(args: argparse.Namespace) -> tuple[Run, Built]:
+    from glassgpt.cli.watch import Watch
+    from glassgpt.training.build import resume_build
+
+    training = run_to_resume(args, "settings", GIVEN)
+    note(say("the run is in {folder}", args.language, folder=training.folder))
+    with Watch(training, args.language) as watch:
+        return training, resume_build(
+            training, language=args.language, tell=lambda sentence: note(sentence.text(args.language)), watch=watch
+        )
 
 
 def _settings(args: argparse.Namespace) -> Any:

@@ -103,7 +103,9 @@ def run_to_resume(args: argparse.Namespace, settings: str, options: dict[str, st
 
 def verb_of(run: Run) -> str:
     """The verb that goes on with a run."""
-    return "pretrain" if "recipe" in run.about else "finetune"
+    from glassgpt.core.runs import STORY
+
+    return "pretrain" if "recipe" in run.about else "build" if (run.folder / STORY).is_file() else "finetune"
 
 
 def use_threads(args: argparse.Namespace) -> None:

@@ -18,6 +18,7 @@ from glassgpt.core.errors import ConfigError, FormatError, NotFoundError
 from glassgpt.core.files import refusing_disk, write_whole
 
 ABOUT, METRICS, CHECKPOINTS, MODEL = "run.json", "metrics.jsonl", "checkpoints", "model"
+STORY = "story.json"  # of a build
 TRAIN, HELD_OUT, TOKENIZER = "data/train", "data/validation", "data/tokenizer"
 
 

@@ -10,14 +10,14 @@ from typing import Any
 
 import torch
 
+from glassgpt.core.config import settings_from
 from glassgpt.core.errors import ConfigError, InputError
 from glassgpt.core.runs import Run
 from glassgpt.core.words import Sentence
 from glassgpt.data.clean import add_rejects, clean
-from glassgpt.data.clean_report import CleanReport
 from glassgpt.data.examples import Refused, make_example
 from glassgpt.data.filters import CleanSettings
-from glassgpt.data.report import Problem, SourceReport
+from glassgpt.data.report import Problem
 from glassgpt.data.rows import Row
 from glassgpt.data.shards import open_shards
 from glassgpt.data.sources import read_rows
@@ -38,6 +38,7 @@ from glassgpt.training.loop import Event
 from glassgpt.training.pretrain import HELD_OUT, start_quietly
 from glassgpt.training.record import plot_losses
 from glassgpt.training.sft import ANSWERS, FineTuned, FineTuneSettings, finetune, measure_model, prepare_finetune
+from glassgpt.training.story import Story
 
 SCRATCH = "scratch"
 CLEANING, REJECTS = "cleaning", "rejects.csv"
@@ -73,24 +74,6 @@ class BuildSettings:
         if self.answers < 0:
             raise ConfigError("{name} is {value}; expected {least} or more", name="answers", value=self.answers,
                               least=0)  # fmt: skip
-
-
-@dataclass
-class Story:
-    """What happened, for the report: `before` and `after` training, on the same held-out rows. A training that was
-    stopped has no `after`."""
-
-    data: str
-    sources: list[SourceReport]
-    cleaning: CleanReport
-    train_rows: int = 0
-    held_out_rows: int = 0
-    refused: list[tuple[str, int, Sentence]] = field(default_factory=list)
-    leaks: int = 0
-    loss_before: float = 0.0
-    loss_after: float | None = None
-    answers_before: list[Answer] = field(default_factory=list)
-    answers_after: list[Answer] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -139,9 +122,8 @@ def build(
     try:
         tell(Sentence("reading and cleaning {data}", data=data))
         problems: list[Problem] = []
-        sources: list[SourceReport] = []
         report = clean(
-            read_rows(data, columns=columns, encoding=encoding, report=sources, problems=problems.append),
+            read_rows(data, columns=columns, encoding=encoding, problems=problems.append),
             run.folder / CLEANING,
             settings=CleanSettings.from_dict(settings.clean),
             processes=processes,
@@ -149,24 +131,66 @@ def build(
             progress=_milestones(tell),
             language=language,
         )
-        story = Story(str(data), sources, report)
-        base, tuning, held_out = _prepare(run, story, settings, language, tell)
+        story = Story(str(data), report.summary())
+        base, tuning = _prepare(run, story, settings, language, tell)
     except BaseException:
         if (run.folder / CLEANING).exists():
             run.update(status="failed")
         raise
+    story.save(run.folder)
     run.update(kind="build", data=str(data), build=asdict(replace(settings, finetune=tuning)))
-
-    asked = [row for row in held_out if row.kind == "messages"][: settings.answers]
-    tell(Sentence("measuring {model} before training, on {count} held-out rows", model=settings.finetune.base,
-                  count=len(held_out)))  # fmt: skip
-    story.loss_before, story.answers_before = _measure(run, base, asked, tuning)
+    _measure_before(run, story, base, tuning, tell)
     del base
     tell(Sentence("training on {count} rows, {epochs:g} times", count=story.train_rows, epochs=tuning.epochs))
-    tuned = finetune(run, watch=watch)
-    if not tuned.result.signal:
+    return _train(run, story, tuning, language, tell, watch, resume=False)
+
+
+def resume_build(
+    run: Run,
+    *,
+    language: str = "en",
+    tell: Callable[[Sentence], None] = lambda sentence: None,
+    watch: Callable[[Event], None] = lambda event: None,
+) -> Built:
+    """Go on with a build that was stopped or killed when its rows were ready: train what is left of it, measure, and
+    write the report. Arguments as in `build`.
+
+    Raises:
+        ConfigError: the run is no build, or its rows were not ready.
+        FormatError: the run is damaged.
+    """
+    story, tuning = Story.read(run.folder), settings_from(FineTuneSettings, run.about["settings"])
+    run.update(kind="build")
+    torch.set_num_threads(run.about["threads"])  # those that it began with
+    if story.loss_before is None:
+        base = load(tuning.base, device=tuning.train.device, template=tuning.template or None)
+        _measure_before(run, story, base, tuning, tell)
+        del base
+    tell(Sentence("going on with the training on {count} rows", count=story.train_rows))
+    return _train(run, story, tuning, language, tell, watch, resume=True)
+
+
+def _measure_before(
+    run: Run, story: Story, base: LanguageModel, tuning: FineTuneSettings, tell: Callable[[Sentence], None]
+) -> None:
+    tell(Sentence("measuring {model} before training, on {count} held-out rows", model=Path(tuning.base).name,
+                  count=story.held_out_rows))  # fmt: skip
+    story.loss_before, story.answers_before = _measure(run, base, story.asked, tuning)
+    story.save(run.folder)
+
+
+def _train(
+    run: Run, story: Story, tuning: FineTuneSettings, language: str, tell: Callable[[Sentence], None],
+    watch: Callable[[Event], None], *, resume: bool,
+) -> Built:  # fmt: skip
+    """Train, measure again unless a signal stopped it, and write the report."""
+    tuned = finetune(run, resume=resume, watch=watch)
+    if tuned.result.signal:
+        story.loss_after, story.answers_after = None, []  # of an earlier end, if any
+    else:
         tell(Sentence("measuring again"))
-        story.loss_after, story.answers_after = _measure(run, tuned.model, asked, tuning)
+        story.loss_after, story.answers_after = _measure(run, tuned.model, story.asked, tuning)
+    story.save(run.folder)
     plot_losses(run, run.folder / "loss.svg")
     write_report(run, story, tuning, language)
     run.update(status="stopped" if tuned.result.signal else "finished", loss_before=story.loss_before,
@@ -176,14 +200,13 @@ def build(
 
 def _prepare(
     run: Run, story: Story, settings: BuildSettings, language: str, tell: Callable[[Sentence], None]
-) -> tuple[LanguageModel, FineTuneSettings, list[Row]]:
-    """Split what makes examples and put it into the run; gives the base model, the settings as they were decided, and
-    the rows held out."""
+) -> tuple[LanguageModel, FineTuneSettings]:
+    """Split what makes examples and put it into the run; gives the base model and the settings as they were decided."""
     kept = _kept(run)
     rejects = run.folder / CLEANING / REJECTS
     if not kept:
         raise InputError("of {count} rows none is left after cleaning", hint="Look into {rejects} for the reasons.",
-                         count=story.cleaning.rows_in, rejects=rejects)  # fmt: skip
+                         count=story.cleaning["rows_in"], rejects=rejects)  # fmt: skip
     tuning, base = settings.finetune, None
     if tuning.base == SCRATCH:  # whose vocabulary must not know the rows held out; this one only measures lengths
         template = get_template(tuning.template or SCRATCH_TEMPLATE)
@@ -210,13 +233,14 @@ def _prepare(
     train_rows, held_out = (_without(run, story, side, refused, language) for side in (train_rows, held_out))
     story.train_rows, story.held_out_rows = len(train_rows), len(held_out)
     story.leaks = len(leakage(train_rows, held_out))
+    story.asked = [row for row in held_out if row.kind == "messages"][: settings.answers]
     if story.refused:
         tell(Sentence("too long or not to be expressed: {count} of {rows} rows; the reasons stand in {path}",
-                      count=len(story.refused), rows=len(kept), path=rejects))  # fmt: skip
+                      count=story.refused, rows=len(kept), path=rejects))  # fmt: skip
     if story.train_rows < FEW_ROWS or tuning.train.steps < FEW_STEPS:
         tell(Sentence("the model will hardly have learned anything: {rows} rows and {steps} steps are few; give more "
                       "rows or more --epochs", rows=story.train_rows, steps=tuning.train.steps))  # fmt: skip
-    return base, tuning, held_out
+    return base, tuning
 
 
 def _milestones(tell: Callable[[Sentence], None]) -> Callable[[int], None]:
@@ -253,7 +277,7 @@ def _without(run: Run, story: Story, rows: list[Row], refused: list[Refused], la
     """The rows that were not refused; the others come into the story and into rejects.csv."""
     reasons = {(r.source, r.number): r for r in refused}
     gone = [(row, reasons[row.source, row.number]) for row in rows if (row.source, row.number) in reasons]
-    story.refused += [(r.source, r.number, r.reason) for _, r in gone]
+    story.refused += len(gone)
     if gone:
         names = [(row, "too-long" if r.tokens else "not-expressible", r.reason) for row, r in gone]
         add_rejects(run.folder / CLEANING, names, language)

@@ -12,8 +12,8 @@ from glassgpt.core.words import say
 
 if TYPE_CHECKING:
     from glassgpt.evaluation.answers import Answer
-    from glassgpt.training.build import Story
     from glassgpt.training.sft import FineTuneSettings
+    from glassgpt.training.story import Story
 
 REPORT = "report.html"
 CELL = 300  # characters
@@ -27,24 +27,22 @@ def write_report(run: Run, story: Story, settings: FineTuneSettings, language: s
 
     cleaning = story.cleaning
     rows: list[tuple[object, object]] = [
-        (words("rows read"), cleaning.rows_in),
-        (words("kept after cleaning"), cleaning.kept),
-        (words("changed by cleaning"), cleaning.changed),
-        *((words("dropped: {reason}", reason=reason), count) for reason, count in cleaning.dropped.items() if count),
-        (words("not readable"), cleaning.unreadable),
+        (words("rows read"), cleaning["rows_in"]),
+        (words("kept after cleaning"), cleaning["kept"]),
+        (words("changed by cleaning"), cleaning["changed"]),
+        *((words("dropped: {reason}", reason=reason), count) for reason, count in cleaning["dropped"].items() if count),
+        (words("not readable"), cleaning["unreadable"]),
         (words("trained on"), story.train_rows),
         (words("held out"), story.held_out_rows),
-        (words("too long or not to be expressed"), len(story.refused)),
+        (words("too long or not to be expressed"), story.refused),
         (words("held-out rows that also stand in training"), story.leaks),
     ]
     read = run.about["doctor"]["sides"]["train"]
     examined = words("The doctor found nothing broken: of {tokens:,} tokens to train on {trained:,} are learned.",
                      tokens=read["trained"] + read["context"], trained=read["trained"])  # fmt: skip
     before, after = story.answers_before, story.answers_after
-    stopped = story.loss_after is None
-    loss_after = "–" if story.loss_after is None else f"{story.loss_after:.3f}"
     measured: list[tuple[object, ...]] = [
-        (words("loss on held-out rows (nats per token)"), f"{story.loss_before:.3f}", loss_after),
+        (words("loss on held-out rows (nats per token)"), _loss(story.loss_before), _loss(story.loss_after)),
     ]
     if after:
         measured += [
@@ -56,11 +54,11 @@ def write_report(run: Run, story: Story, settings: FineTuneSettings, language: s
     examples = [tuple(map(shortened, row)) for row in cells]
     plot = run.folder / "loss.svg"
     go_on = words("The training was stopped, so it was not measured again. Go on with it: {command}",
-                  command=f"glassgpt finetune --resume {run.folder}")  # fmt: skip
+                  command=f"glassgpt build --resume {run.folder}")  # fmt: skip
     parts = [
         element("p", words("{data} became a model that began as {base}.", data=story.data, base=settings.base)),
         element("p", element("code", f"glassgpt chat {run.folder}")),
-        element("p", go_on) if stopped else "",
+        element("p", go_on) if story.loss_after is None else "",
         element("h2", words("The rows")),
         table([words("what"), words("rows")], rows),
         element("p", words("Every dropped row stands with its reason in {path}.", path="cleaning/rejects.csv")),
@@ -87,6 +85,10 @@ def _svg(path: Path) -> str:
     """The plot without its XML declaration, so that it can stand in a page."""
     text = path.read_text(encoding="utf-8")
     return text[text.index("<svg") :]
+
+
+def _loss(loss: float | None) -> str:
+    return "–" if loss is None else f"{loss:.3f}"
 
 
 def _exact(answers: list[Answer]) -> str:
