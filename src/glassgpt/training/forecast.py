@@ -29,7 +29,7 @@ from glassgpt.data.shards import Shards
 ORDERS = 5
 ALPHA, BETA = 0.34, 0.28
 WORN = 8.0  # readings of a text again, after the first, that are worth as much as new text in all
-FLOOR, SIZE, READ, COUNTED, ORDER = 0.6379, 0.0676, 0.2239, 0.0340, 0.0915
+FLOOR, SIZE, READ, COUNTED, ORDER = 0.6206, 0.0658, 0.2107, 0.0371, 0.1239
 SPREAD = 1.06
 SAMPLE_TOKENS, SCORED_TOKENS = 1 << 20, 1 << 17  # what is counted, and what is predicted from that
 
