@@ -1,0 +1,127 @@
+"""Weights in 4 or 8 bits: every 32 neighbours along the input share a scale and a floor, w = scale q + floor.
+
+That is the arithmetic of GGUF's Q4_1, so such a file's numbers are taken as they are. Activations become signed 8-bit
+numbers, 32 to a scale, when they meet the weights.
+
+Shapes: N positions, in and out the matrix's widths; groups G = in / 32.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glassgpt.core.errors import ConfigError
+
+GROUP = 32  # weights to a scale
+LANES = 16  # rows that lie side by side: as many 32-bit numbers as the widest vector holds
+_LEVELS = {4: 15, 8: 255}
+
+T = TypeVar("T", bound=np.generic)
+Floats = NDArray[np.float32]
+Bytes = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class QuantizedMatrix:
+    """A matrix [out, in], laid out for reading in order.
+
+    Sixteen rows make a tile. In a tile stands one group of all its rows after the other, and in a group four inputs of
+    the first row, four of the second, and so on: one vector of 64 bytes. With 4 bits, a byte holds a number of the
+    group's first half and, above it, one of its second half.
+
+    Attributes:
+        bits: 4 or 8.
+        shape: (out, in) as they were; out is filled up with zeros to whole tiles.
+        values: uint8 [tiles, G, 4 or 8, 64].
+        scales: float16 [tiles, G, 2, 16]: the scales of the rows, then their floors.
+    """
+
+    bits: int
+    shape: tuple[int, int]
+    values: Bytes
+    scales: NDArray[np.float16]
+
+    @property
+    def bytes(self) -> int:
+        """What a product reads."""
+        return self.values.nbytes + self.scales.nbytes
+
+    def dequantize(self) -> Floats:
+        """The matrix [out, in] that it stands for."""
+        tiles, groups = self.values.shape[:2]
+        packed = self.values
+        if self.bits == 4:
+            packed = np.concatenate((packed & 15, packed >> 4), axis=2)  # [tiles, G, 8, 64]
+        q = packed.reshape(tiles, groups, 8, LANES, 4).transpose(0, 3, 1, 2, 4).reshape(tiles * LANES, groups, GROUP)
+        scale, floor = (part.reshape(-1, groups, 1) for part in self.scales.transpose(2, 0, 3, 1).astype(np.float32))
+        out, width = self.shape
+        return (q * scale + floor).reshape(-1, width)[:out].astype(np.float32)
+
+
+def quantize(matrix: Floats, bits: int) -> QuantizedMatrix:
+    """A matrix [out, in] in 4 or 8 bits, each group spread evenly from its smallest to its largest weight.
+
+    Raises:
+        ConfigError: `bits` is neither, or the input's width is no multiple of 32.
+    """
+    if bits not in _LEVELS:
+        raise ConfigError("{bits} bits a weight are not known; expected 4 or 8", bits=bits)
+    out, width = matrix.shape
+    if width % GROUP:
+        raise ConfigError(
+            "a matrix with {width} inputs is not quantised; expected a multiple of {group}", width=width, group=GROUP
+        )
+    groups = matrix.reshape(out, -1, GROUP).astype(np.float32)
+    floor = groups.min(axis=2).astype(np.float16)
+    # Rounded to float16 first: what is divided by must be what is multiplied with.
+    scale = ((groups.max(axis=2) - floor) / _LEVELS[bits]).astype(np.float16)
+    steps = np.where(scale == 0, np.float32(1), scale.astype(np.float32))[..., None]
+    q = np.rint((groups - floor.astype(np.float32)[..., None]) / steps).clip(0, _LEVELS[bits]).astype(np.uint8)
+    return pack(q, scale, floor, bits)
+
+
+def pack(q: Bytes, scale: NDArray[np.float16], floor: NDArray[np.float16], bits: int) -> QuantizedMatrix:
+    """The layout, from numbers `q` [out, G, 32] and their scales and floors [out, G]."""
+    out, groups, _ = q.shape
+    tiles = -(-out // LANES)
+    more = tiles * LANES - out
+    values = np.pad(q, ((0, more), (0, 0), (0, 0))).reshape(tiles, LANES, groups, 8, 4)
+    values = values.transpose(0, 2, 3, 1, 4).reshape(tiles, groups, 8, 64)
+    if bits == 4:
+        values = np.bitwise_or(values[:, :, :4], np.left_shift(values[:, :, 4:], 4, dtype=np.uint8))
+    both = (
+        np.pad(np.stack((scale, floor)), ((0, 0), (0, more), (0, 0)))
+        .reshape(2, tiles, LANES, groups)
+        .transpose(1, 3, 0, 2)
+    )
+    return QuantizedMatrix(bits, (out, groups * GROUP), aligned(values), aligned(both))
+
+
+def quantize_rows(x: Floats) -> tuple[NDArray[np.int8], Floats, Floats]:
+    """Activations [N, in] as signed bytes [N, in], their scales [N, G], and the scaled sums of the groups [N, G]."""
+    groups = x.reshape(len(x), -1, GROUP)
+    scale = (np.abs(groups).max(axis=2) / 127).astype(np.float32)
+    steps = np.where(scale == 0, np.float32(1), scale)[..., None]
+    q = np.rint(groups / steps).astype(np.int8)
+    sums = (scale * q.sum(axis=2, dtype=np.int32)).astype(np.float32)
+    return aligned(q.reshape(x.shape)), scale, sums
+
+
+def multiply_plain(matrix: QuantizedMatrix, x: Floats) -> Floats:
+    """x [N, in] times the matrix, [N, out]: the twin of `kernels.multiply`, in numpy and float64."""
+    q, scale, _ = quantize_rows(x)
+    rounded = (q.reshape(len(x), -1, GROUP) * scale.astype(np.float64)[..., None]).reshape(x.shape)
+    return (rounded @ matrix.dequantize().astype(np.float64).T).astype(np.float32)
+
+
+def aligned(array: NDArray[T]) -> NDArray[T]:
+    """A copy that begins on 64 bytes, as vectors of that width are read fastest."""
+    memory = np.empty(array.nbytes + 64, np.uint8)
+    start = -memory.ctypes.data % 64
+    copy = memory[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    copy[...] = array
+    return copy
