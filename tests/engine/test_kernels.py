@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from glassgpt.core.errors import ConfigError
+from glassgpt.core.errors import ConfigError, FormatError
 from glassgpt.engine.kernels import has_dot, multiply, product
-from glassgpt.engine.quantize import GROUP, LANES, aligned, multiply_plain, pack, quantize, quantize_rows
+from glassgpt.engine.quantize import BLOCKS, GROUP, LANES, aligned, from_blocks, multiply_plain, quantize, quantize_rows
 
 BITS = pytest.mark.parametrize("bits", [4, 8])
 
@@ -47,14 +47,21 @@ def test_a_group_of_equal_weights_and_one_of_zeros_stay_what_they_are(bits: int)
     assert np.array_equal(quantize(matrix, bits).dequantize(), matrix)
 
 
-def test_numbers_of_a_gguf_file_are_taken_as_they_are():
-    """Blocks by the gguf library: float16 scale, float16 floor, then 16 bytes, whose lower halves come first."""
-    kind = gguf.GGMLQuantizationType.Q4_1
-    raw = gguf.quants.quantize(numbers(20, 3 * GROUP), kind)
-    blocks = raw.reshape(20, 3, 20)
-    scale, floor = (np.ascontiguousarray(blocks[..., i : i + 2]).view(np.float16)[..., 0] for i in (0, 2))
-    q = np.concatenate((blocks[..., 4:] & 15, blocks[..., 4:] >> 4), axis=2)
-    assert np.array_equal(pack(q, scale, floor, 4).dequantize(), gguf.quants.dequantize(raw, kind))
+@pytest.mark.parametrize("kind", BLOCKS)
+@pytest.mark.parametrize("spread", [1e-4, 1.0, 50.0])
+def test_numbers_of_a_gguf_file_are_taken_as_they_are(kind: str, spread: float):
+    named = gguf.GGMLQuantizationType[kind]
+    raw = gguf.quants.quantize(numbers(20, 3 * GROUP) * spread, named)
+    assert np.array_equal(from_blocks(raw, kind).dequantize(), gguf.quants.dequantize(raw, named))
+
+
+def test_damaged_or_unknown_blocks_are_named():
+    raw = gguf.quants.quantize(numbers(4, 64), gguf.GGMLQuantizationType.Q4_1)
+    raw[1, 20:22] = (0, 0x7E)  # not a number
+    with pytest.raises(FormatError, match="no number"):
+        from_blocks(raw, "Q4_1")
+    with pytest.raises(ConfigError, match="Q6_K"):
+        from_blocks(raw, "Q6_K")
 
 
 @BITS

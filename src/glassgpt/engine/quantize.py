@@ -1,6 +1,7 @@
 """Weights in 4 or 8 bits: every 32 neighbours along the input share a scale and a floor, w = scale q + floor.
 
-That is the arithmetic of GGUF's Q4_1, so such a file's numbers are taken as they are. Activations become signed 8-bit
+That is the arithmetic of GGUF's Q4_1 and has its Q4_0 and Q8_0 in it, so the numbers of such files are taken as they
+are. Activations become signed 8-bit
 numbers, 32 to a scale, when they meet the weights.
 
 Shapes: N positions, in and out the matrix's widths; groups G = in / 32.
@@ -14,10 +15,11 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from glassgpt.core.errors import ConfigError
+from glassgpt.core.errors import ConfigError, FormatError
 
 GROUP = 32  # weights to a scale
 LANES = 16  # rows that lie side by side: as many 32-bit numbers as the widest vector holds
+BLOCKS = {"Q4_0": 18, "Q4_1": 20, "Q8_0": 34}  # bytes of 32 weights in a GGUF file
 _LEVELS = {4: 15, 8: 255}
 
 T = TypeVar("T", bound=np.generic)
@@ -99,6 +101,34 @@ def pack(q: Bytes, scale: NDArray[np.float16], floor: NDArray[np.float16], bits:
         .transpose(1, 3, 0, 2)
     )
     return QuantizedMatrix(bits, (out, groups * GROUP), aligned(values), aligned(both))
+
+
+def from_blocks(raw: Bytes, kind: str) -> QuantizedMatrix:
+    """A matrix as it lies in a GGUF file, [out, bytes of a row], without rounding anything: Q4_0 is d (q - 8), Q4_1 is
+    d q + m, Q8_0 is d times a signed byte, and d times 8 or 128 is exact in float16.
+
+    Raises:
+        FormatError: a scale is no number, or too large for a model's.
+    """
+    if kind not in BLOCKS:
+        raise ConfigError("blocks of kind {kind} are not taken as they are", kind=kind)
+    blocks = raw.reshape(len(raw), -1, BLOCKS[kind])
+    q: Bytes
+    scale = _halves(blocks[..., :2])
+    if kind == "Q8_0":
+        q = np.bitwise_xor(blocks[..., 2:], np.uint8(128))  # the sign bit turned: 0 to 255
+        floor = scale * np.float16(-128)
+    else:
+        packed = blocks[..., -GROUP // 2 :]
+        q = np.concatenate((packed & np.uint8(15), packed >> np.uint8(4)), axis=2)
+        floor = _halves(blocks[..., 2:4]) if kind == "Q4_1" else scale * np.float16(-8)
+    if not (np.isfinite(scale).all() and np.isfinite(floor).all()):
+        raise FormatError("a scale of the quantised weights is no number", hint="The file is damaged; fetch it again.")
+    return pack(q, scale, floor, 8 if kind == "Q8_0" else 4)
+
+
+def _halves(raw: Bytes) -> NDArray[np.float16]:
+    return np.ascontiguousarray(raw).view("<f2")[..., 0].astype(np.float16)
 
 
 def quantize_rows(x: Floats) -> tuple[NDArray[np.int8], Floats, Floats]:
