@@ -133,6 +133,15 @@ def test_compiled_for_an_older_processor_the_bits_are_the_same():
     assert found.stdout.split() == [multiply(quantize(m, bits), x).tobytes().hex() for bits in (4, 8)]
 
 
+@BITS
+@pytest.mark.parametrize("weight", [np.nan, np.inf, -1e6])
+def test_weights_that_have_no_place_in_float16_are_refused(bits: int, weight: float):
+    matrix = numbers(4, 64)
+    matrix[2, 40] = weight
+    with pytest.raises(FormatError, match="no number"):
+        quantize(matrix, bits)
+
+
 def test_what_does_not_fit_is_named():
     with pytest.raises(ConfigError, match="3 bits"):
         quantize(numbers(4, 32), 3)

@@ -69,6 +69,7 @@ def quantize(matrix: Floats, bits: int) -> QuantizedMatrix:
 
     Raises:
         ConfigError: `bits` is neither, or the input's width is no multiple of 32.
+        FormatError: a weight is no number, or more than float16 holds.
     """
     if bits not in _LEVELS:
         raise ConfigError("{bits} bits a weight are not known; expected 4 or 8", bits=bits)
@@ -78,16 +79,23 @@ def quantize(matrix: Floats, bits: int) -> QuantizedMatrix:
             "a matrix with {width} inputs is not quantised; expected a multiple of {group}", width=width, group=GROUP
         )
     groups = matrix.reshape(out, -1, GROUP).astype(np.float32)
-    floor = groups.min(axis=2).astype(np.float16)
-    # Rounded to float16 first: what is divided by must be what is multiplied with.
-    scale = ((groups.max(axis=2) - floor) / _LEVELS[bits]).astype(np.float16)
-    steps = np.where(scale == 0, np.float32(1), scale.astype(np.float32))[..., None]
-    q = np.rint((groups - floor.astype(np.float32)[..., None]) / steps).clip(0, _LEVELS[bits]).astype(np.uint8)
+    with np.errstate(over="ignore", invalid="ignore"):  # `pack` refuses what comes of it
+        floor = groups.min(axis=2).astype(np.float16)
+        # Rounded to float16 first: what is divided by must be what is multiplied with.
+        scale = ((groups.max(axis=2) - floor) / _LEVELS[bits]).astype(np.float16)
+        steps = np.where(scale == 0, np.float32(1), scale.astype(np.float32))[..., None]
+        q = np.rint((groups - floor.astype(np.float32)[..., None]) / steps).clip(0, _LEVELS[bits]).astype(np.uint8)
     return pack(q, scale, floor, bits)
 
 
 def pack(q: Bytes, scale: NDArray[np.float16], floor: NDArray[np.float16], bits: int) -> QuantizedMatrix:
-    """The layout, from numbers `q` [out, G, 32] and their scales and floors [out, G]."""
+    """The layout, from numbers `q` [out, G, 32] and their scales and floors [out, G].
+
+    Raises:
+        FormatError: a scale or a floor is no number, or more than float16 holds.
+    """
+    if not (np.isfinite(scale).all() and np.isfinite(floor).all()):
+        raise FormatError("a scale of the quantised weights is no number", hint="The file is damaged; fetch it again.")
     out, groups, _ = q.shape
     tiles = -(-out // LANES)
     more = tiles * LANES - out
@@ -108,7 +116,8 @@ def from_blocks(raw: Bytes, kind: str) -> QuantizedMatrix:
     d q + m, Q8_0 is d times a signed byte, and d times 8 or 128 is exact in float16.
 
     Raises:
-        FormatError: a scale is no number, or too large for a model's.
+        ConfigError: blocks of another kind.
+        FormatError: a scale is no number, or more than float16 holds.
     """
     if kind not in BLOCKS:
         raise ConfigError("blocks of kind {kind} are not taken as they are", kind=kind)
@@ -122,8 +131,6 @@ def from_blocks(raw: Bytes, kind: str) -> QuantizedMatrix:
         packed = blocks[..., -GROUP // 2 :]
         q = np.concatenate((packed & np.uint8(15), packed >> np.uint8(4)), axis=2)
         floor = _halves(blocks[..., 2:4]) if kind == "Q4_1" else scale * np.float16(-8)
-    if not (np.isfinite(scale).all() and np.isfinite(floor).all()):
-        raise FormatError("a scale of the quantised weights is no number", hint="The file is damaged; fetch it again.")
     return pack(q, scale, floor, 8 if kind == "Q8_0" else 4)
 
 
