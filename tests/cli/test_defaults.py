@@ -3,7 +3,7 @@
 from glassgpt.assistant.conversation import CHAT_SAMPLING, DEFAULT_REPLY_TOKENS
 from glassgpt.cli.chat import DEFAULTS
 from glassgpt.cli.options import LIBRARY_DEFAULTS
-from glassgpt.engine.language_model import DEFAULT_NEW_TOKENS
+from glassgpt.engine.request import DEFAULT_NEW_TOKENS
 from glassgpt.engine.sampling import SamplingSettings
 
 

@@ -1,4 +1,4 @@
-"""The reference loop on a small random network: the cache, limits, stops, streams, seeds."""
+"""Generation with a small random network, by the reference loop and by the engine: limits, stops, streams, seeds."""
 
 from __future__ import annotations
 
@@ -10,9 +10,14 @@ from hypothesis import strategies as st
 
 import glassgpt
 from glassgpt.core.errors import ConfigError, FormatError, InputError
-from glassgpt.engine.generate import StopStrings, decode_one, plan_length, prefill
+from glassgpt.engine.engine import Engine
+from glassgpt.engine.generate import decode_one, prefill
 from glassgpt.engine.kv_cache import KVCache
 from glassgpt.engine.language_model import LanguageModel, Timings
+from glassgpt.engine.load import network_tensors
+from glassgpt.engine.network import Network
+from glassgpt.engine.packing import pack
+from glassgpt.engine.request import StopStrings, plan_length
 from glassgpt.model.config import ModelConfig
 from glassgpt.model.gpt import GPT
 from glassgpt.text.bpe import train_bpe
@@ -20,8 +25,8 @@ from glassgpt.text.bpe import train_bpe
 TEXT = "the cat sat on the mat and the dog ran after it. 你好,世界!天气很好。 "
 
 
-@pytest.fixture(scope="module")
-def model() -> LanguageModel:
+@pytest.fixture(scope="module", params=["torch", "engine"])
+def model(request) -> LanguageModel:
     torch.manual_seed(0)
     tokenizer = train_bpe([TEXT * 20], 330)
     network = GPT(
@@ -30,7 +35,10 @@ def model() -> LanguageModel:
     with torch.no_grad():
         for p in network.parameters():
             p.add_(torch.randn_like(p) * 0.2)
-    return LanguageModel("small", network.eval().requires_grad_(False), tokenizer, "float32")
+    network = network.eval().requires_grad_(False)
+    packed = Network(network.config, pack(network.config, network_tensors(network), "float32", "it"), "float32")
+    engine = (lambda: Engine(packed, tokenizer)) if request.param == "engine" else None
+    return LanguageModel("small", network, tokenizer, "float32", engine=engine)
 
 
 def test_generation_with_the_cache_is_generation_without_it(model):
@@ -198,8 +206,8 @@ def test_bfloat16_gives_scores_near_those_of_float32(model):
     rough.load_state_dict(model.network.state_dict())
     rough = rough.to(torch.bfloat16).eval()
     near = LanguageModel("rough", rough, model.tokenizer, "bfloat16")
-    a = prefill(model.network, [1, 2, 3], model.new_cache())
-    b = prefill(rough, [1, 2, 3], near.new_cache())
+    a = prefill(model.network, [1, 2, 3], KVCache(model.config))
+    b = prefill(rough, [1, 2, 3], KVCache(near.config, dtype=torch.bfloat16))
     assert np.abs(a - b).max() < 0.1 * np.abs(a).max()
 
 

@@ -49,7 +49,7 @@ def pair(request) -> tuple[LanguageModel, transformers.PreTrainedModel, Path]:
     """Our model and transformers' from one file; one pair in memory at a time."""
     path: Path = request.getfixturevalue({"smollm2": "smollm2_path", "gemma3-270m": "gemma_path"}[request.param])
     theirs = transformers.AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32)
-    return glassgpt.load(request.param), theirs.eval(), path
+    return glassgpt.load(request.param, precision="float32"), theirs.eval(), path
 
 
 @pytest.mark.parametrize("prompt", PROMPTS)

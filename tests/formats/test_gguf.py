@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import gguf
@@ -91,15 +92,15 @@ def test_every_type_that_the_library_dequantises_is_read_in_chunks_the_same(kind
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    monkeypatch.setattr("glassgpt.formats.gguf._CHUNK_VALUES", 2 * values)
-    with read_gguf(tmp_path / "t.gguf") as file:
-        ((name, array),) = file.dequantized(2)
-    assert name == "t" and array.shape == (6, 5 * values) and array.dtype == np.float32
-    assert np.array_equal(array, gguf.quants.dequantize(raw, kind))
+    monkeypatch.setattr("glassgpt.formats.gguf_blocks._CHUNK_VALUES", 2 * values)
+    with read_gguf(tmp_path / "t.gguf") as file, ThreadPoolExecutor(2) as pool:
+        array = file.dequantize(file.tensors["t"], pool)
+    assert array.shape == (6, 5 * values) and array.dtype == np.float32 and array.ctypes.data % 64 == 0
+    assert np.array_equal(array.view(np.uint32), gguf.quants.dequantize(raw, kind).view(np.uint32))
 
 
 def test_llama_3s_table_of_divisors_is_recognised_and_any_other_refused(tmp_path):
-    from glassgpt.formats.gguf_model import gguf_config
+    from glassgpt.formats.gguf_tensors import gguf_config
     from glassgpt.model.config import RopeScaling
     from glassgpt.model.positions import rotary_frequencies
 

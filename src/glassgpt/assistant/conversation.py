@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from glassgpt.core.errors import InputError
-from glassgpt.engine.language_model import LanguageModel, sampling_settings
+from glassgpt.engine.language_model import LanguageModel
+from glassgpt.engine.request import sampling_settings
 from glassgpt.text.template import Encoded, Message
 
 # Small models wander at higher temperatures and lose the thread under a repetition penalty; compared in docs/log.md.

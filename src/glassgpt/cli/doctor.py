@@ -107,7 +107,7 @@ def _of_file(args: argparse.Namespace) -> tuple[Callable[[Any], Report], Tokeniz
     if args.context is not None:
         defaults = replace(defaults, context=args.context)
     rows = read(args.data)
-    model = load(args.model or DEFAULT_MODEL, template=args.template)
+    model = load(args.model or DEFAULT_MODEL, in_torch=True, template=args.template)
     context = min(defaults.context, model.context_length)
     if args.context and context < args.context:
         notes.append(Sentence("the model's context is {context}, so --context {given} counts as that", context=context,
@@ -148,7 +148,7 @@ def _of_run(args: argparse.Namespace) -> tuple[Callable[[Any], Report], Tokenize
     settings, template = run.about.get("settings") or {}, None
     whole = not (run.folder / TOKENIZER).is_dir()  # pre-training cuts a text in two, and neither half is whole
     if whole:
-        model = load(settings.get("base", DEFAULT_MODEL), template=settings.get("template") or None)
+        model = load(settings.get("base", DEFAULT_MODEL), in_torch=True, template=settings.get("template") or None)
         tokenizer, template = model.tokenizer, model.chat_template
     else:
         tokenizer = Tokenizer.from_file(run.folder / TOKENIZER)

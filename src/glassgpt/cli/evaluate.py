@@ -57,7 +57,13 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError("something to measure on is needed", hint="Add --data FILE; only a run has held out rows.")
     problems: list[Any] = []
     measure = _of_run(Run.open(place), args) if args.data is None else _of_data(args, problems)
-    model, _ = load_model(args)
+    if args.precision in ("int8", "int4"):
+        raise ConfigError(
+            "eval measures the network in torch, which has no {precision}",
+            hint="Use float32 or bfloat16; `glassgpt bench quality` compares the engine's precisions.",
+            precision=args.precision,
+        )
+    model, _ = load_model(args, in_torch=True)
     from rich.console import Console
     from rich.progress import Progress
 

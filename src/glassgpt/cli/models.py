@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from glassgpt.cli.options import print_json
-from glassgpt.core.words import say
+from glassgpt.cli.options import note, print_json
+from glassgpt.core.words import say, translate
 from glassgpt.formats.catalog import CATALOG, Entry, is_here, local_path
 
 
@@ -44,6 +44,9 @@ def _pull(args: argparse.Namespace) -> int:
 
     wanted = entry(args.name)
     path = pull(wanted, source=args.source, language=args.language)
+    from glassgpt.engine.native import load_work
+
+    load_work(tell=lambda sentence: note(translate(sentence, args.language)))
     if args.json:
         print_json(_facts(wanted))
     else:

@@ -34,8 +34,10 @@ def add_model_options(parser: argparse.ArgumentParser, language: str, *, positio
         parser.add_argument("place", nargs="?", metavar="MODEL", help=say(words, language, name=DEFAULT_MODEL))
     parser.add_argument("--model", metavar="M", help=say(words, language, name=DEFAULT_MODEL))
     parser.add_argument(
-        "--precision", default="float32", metavar="P", help=say("float32 (default) or bfloat16", language)
-    )
+        "--precision", default="auto", metavar="P",
+        help=say("what weights are kept in: float32, bfloat16, int8 or int4 (default: 4 bits where the file has 4, "
+                 "else 8)", language),
+    )  # fmt: skip
     parser.add_argument("--device", default="cpu", metavar="D", help=say("cpu (default), cuda, mps or auto", language))
     parser.add_argument(
         "--template", metavar="T", help=say("the chat template's name, if it is not recognised", language)
@@ -106,17 +108,17 @@ def chosen_model(args: argparse.Namespace) -> str:
     return next((name for name in (first, args.model) if name is not None), DEFAULT_MODEL)
 
 
-def load_model(args: argparse.Namespace) -> tuple[LanguageModel, float]:
+def load_model(args: argparse.Namespace, *, in_torch: bool = False) -> tuple[LanguageModel, float]:
     """Load the model that the options name; with the seconds it took, imports not counted."""
-    import torch
-
-    from glassgpt.core.threads import check_threads, thread_budget
+    from glassgpt.core.threads import use_threads
     from glassgpt.engine.load import load
 
     name = chosen_model(args)
-    torch.set_num_threads(check_threads(args.threads) if args.threads is not None else thread_budget())
+    if args.threads is not None:
+        use_threads(args.threads)
     begin = time.perf_counter()
-    model = load(name, precision=args.precision, device=args.device, template=args.template)
+    model = load(name, precision=args.precision, device=args.device, template=args.template,
+                 in_torch=in_torch)  # fmt: skip
     return model, time.perf_counter() - begin
 
 

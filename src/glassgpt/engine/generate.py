@@ -7,17 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
 
-from glassgpt.core.errors import ConfigError, FormatError, InputError
+from glassgpt.core.errors import ConfigError, FormatError
 from glassgpt.engine.kv_cache import KVCache
-from glassgpt.engine.sampling import SamplingSettings, choose, log_probability
+from glassgpt.engine.request import Piece, Request, Writer
+from glassgpt.engine.sampling import History, SamplingSettings, generator, sample
 from glassgpt.model.gpt import GPT
+from glassgpt.text.tokenizer import Tokenizer
 
-FinishReason = Literal["stop", "length"]
 # The prompt is read in pieces of this many tokens: memory stays bounded, and the grid is always the same.
 PREFILL_CHUNK = 512
 
@@ -28,6 +28,44 @@ class Step:
 
     token: int
     logprob: float
+
+
+class ReferenceLoop:
+    """Answers requests with a network of torch's, one after the other: on every device, and while it is trained."""
+
+    def __init__(self, network: GPT, tokenizer: Tokenizer) -> None:
+        self.network, self.tokenizer = network, tokenizer
+
+    def start(self, requests: Sequence[Request]) -> list[Iterator[Piece]]:
+        """The stream of each request; nothing is computed before it is asked for. Requests with one prompt read it
+        once.
+
+        Raises:
+            ConfigError: an output format is asked for, which only the engine knows.
+        """
+        if any(request.format is not None for request in requests):
+            raise ConfigError(
+                "output formats need the engine, and this model runs in torch",
+                hint="Load it on the CPU: leave out --device.",
+            )
+        weight = self.network.embed.weight
+        cache = KVCache(self.network.config, 1, weight.dtype, weight.device)
+        read: dict[str, np.ndarray] = {}
+
+        def run(request: Request) -> Iterator[Piece]:
+            if "logits" not in read:
+                read["logits"] = prefill(self.network, request.prompt, cache)
+            cache.truncate(len(request.prompt))  # each completion starts from the same prompt
+            seed, writer = request.settings.seed or 0, Writer(self.tokenizer, request)
+            random = generator(seed, request.index)
+            for step in generate_steps(self.network, request.prompt, read["logits"], cache, request.settings, random,
+                                       request.limit, request.ends):  # fmt: skip
+                yield from writer.push(step.token, step.logprob)
+                if writer.finish:
+                    return
+
+        assert all(request.prompt == requests[0].prompt for request in requests)
+        return [run(request) for request in requests]
 
 
 @torch.inference_mode()
@@ -60,103 +98,14 @@ def generate_steps(
 
     The last token is in `end_ids` where the model ended by itself.
     """
-    seen = list(prompt)
+    seen = History(prompt)
     for count in range(max_new_tokens):
-        token = choose(logits, settings, seen, random)
-        yield Step(token, log_probability(logits, token))
+        token, logprob = sample(logits, settings, seen, random)
+        yield Step(token, logprob)
         if token in end_ids or count == max_new_tokens - 1:
             return
         seen.append(token)
         logits = decode_one(network, token, cache)
-
-
-def plan_length(
-    prompt_tokens: int, context: int, max_new_tokens: int | None, max_length: int | None, default: int
-) -> int:
-    """How many tokens may be generated.
-
-    Args:
-        max_new_tokens: counts new tokens alone; None: `default`, or as many as fit if that is less.
-        max_length: the older setting, which counts the prompt too.
-
-    Raises:
-        ConfigError: a setting is out of range, or both are given.
-        InputError: the prompt, or the prompt and what is asked for, do not fit the context.
-    """
-    if max_length is not None:
-        if max_new_tokens is not None:
-            raise ConfigError(
-                "max_new_tokens and max_length are both given", hint="Give one; max_length counts the prompt too."
-            )
-        if not _whole(max_length) or max_length <= prompt_tokens:
-            raise ConfigError(
-                "max_length is {value}, and the prompt alone has {prompt} tokens",
-                hint="Use max_new_tokens to count new tokens alone; max_length counts the prompt too.",
-                value=max_length,
-                prompt=prompt_tokens,
-            )
-        max_new_tokens = max_length - prompt_tokens
-    if max_new_tokens is not None and (not _whole(max_new_tokens) or max_new_tokens < 1):
-        raise ConfigError(
-            "max_new_tokens is {value}; expected a whole number of at least 1",
-            hint="Leave it out for the usual length.",
-            value=max_new_tokens,
-        )
-    if prompt_tokens >= context:
-        raise InputError(
-            "the prompt has {prompt} tokens; the model's context is {context}, and a reply needs room too",
-            hint="Shorten the prompt by {over} tokens or more, or use a model with a longer context.",
-            prompt=prompt_tokens,
-            context=context,
-            over=prompt_tokens - context + 1,
-        )
-    room = context - prompt_tokens
-    if max_new_tokens is None:
-        return min(default, room)
-    if max_new_tokens > room:
-        raise InputError(
-            "the prompt has {prompt} tokens and {new} more are asked for; the model's context is {context}",
-            hint="Ask for at most {room} new tokens, or shorten the prompt.",
-            prompt=prompt_tokens,
-            new=max_new_tokens,
-            context=context,
-            room=room,
-        )
-    return max_new_tokens
-
-
-class StopStrings:
-    """Cuts a stream of text before the first stop string, holding back what may become one."""
-
-    def __init__(self, stops: Sequence[str]) -> None:
-        if any(not isinstance(stop, str) or not stop for stop in stops):
-            raise ConfigError("a stop string is empty", hint="Leave it out, or give the text at which to stop.")
-        self.stops, self.held, self.found = list(stops), "", False
-
-    def push(self, text: str) -> str:
-        """More text in; what can be shown out. After a stop string `found` is True and nothing more comes."""
-        if self.found:
-            return ""
-        self.held += text
-        places = [at for stop in self.stops if (at := self.held.find(stop)) >= 0]
-        if places:
-            self.found = True
-            shown, self.held = self.held[: min(places)], ""
-            return shown
-        keep = max((_overlap(self.held, stop) for stop in self.stops), default=0)
-        shown = self.held[: len(self.held) - keep]
-        self.held = self.held[len(self.held) - keep :]
-        return shown
-
-    def finish(self) -> str:
-        """What was held back, when the text has ended without a stop string."""
-        shown, self.held = self.held, ""
-        return shown
-
-
-def _overlap(text: str, stop: str) -> int:
-    """The longest end of `text` that begins `stop`."""
-    return next((n for n in range(min(len(text), len(stop) - 1), 0, -1) if stop.startswith(text[-n:])), 0)
 
 
 def _scores(network: GPT, hidden: torch.Tensor) -> np.ndarray:
@@ -167,7 +116,3 @@ def _scores(network: GPT, hidden: torch.Tensor) -> np.ndarray:
             hint="Its weights are damaged, or do not suit this precision; try --precision float32.",
         )
     return logits
-
-
-def _whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)

@@ -1,176 +1,150 @@
-"""Products of quantised matrices, compiled by numba.
+"""Products of matrices for the compiled network: weights in 4, 8, 16 or 32 bits, one tile of sixteen rows at a time.
 
-A group of 32 inputs is multiplied in whole numbers, which is exact in any order; then its scales come in, in float32
-and one group after the other. So a position's sums do not depend on how many positions there are beside it, on the
-number of threads, or on the processor: one that multiplies bytes in a single instruction (AVX-512 VNNI) and one that
-does not give the same bits. `quantize.multiply_plain` is the plain twin.
+Quantised weights meet quantised inputs: groups of 32 in whole numbers (`dots`), then their scales, in float32 and one
+group after the other. Weights in float32 and bfloat16 are multiplied in float32, even inputs and odd ones added up for
+themselves. So a position's sums do not depend on how many positions there are beside it, on the number of threads, or
+on the processor. `quantize.multiply_plain` is the plain twin.
 
-numba has no vectors of its own, so the innermost step, one group of sixteen rows, is built instruction by instruction
-(`numba.extending.intrinsic`); everything around it is Python.
+Everything here is for numba code. Addresses are whole numbers; a matrix is told by the address of a record of int64
+whose fields `fields` names. Nothing raises and nothing allocates: what is compiled needs nothing of Python.
 """
+# What numba compiles takes whole numbers, and annotations would say no more: they are left out.
+# mypy: disable-error-code="no-untyped-def"
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cache
-from typing import Any
-
 import numba
 import numpy as np
-from llvmlite import binding, ir
-from numba.core import cgutils, config
-from numba.core import types as nb
-from numba.extending import intrinsic
 
-from glassgpt.core.errors import ConfigError
-from glassgpt.engine.quantize import GROUP, LANES, Floats, QuantizedMatrix, aligned, quantize_rows
+from glassgpt.engine.dots import group_step, width
+from glassgpt.engine.fields import BIAS, BITS, GROUP, MATRIX_WIDTH, SCALES, VALUES
+from glassgpt.engine.vectors import (
+    fma,
+    get_int,
+    larger,
+    largest,
+    load,
+    load_brain,
+    magnitude,
+    nearest,
+    put,
+    spread,
+    spread_at,
+    store,
+    store_bytes,
+    to_ints,
+    total_ints,
+)  # fmt: skip
 
-ROWS = 4  # positions that share a reading of the weights: as many sums as stay in registers
-_INT, _ADDRESS = ir.IntType(32), ir.IntType(64)
-_INTS = ir.VectorType(_INT, LANES)
-_FLOATS, _HALVES = ir.VectorType(ir.FloatType(), LANES), ir.VectorType(ir.HalfType(), LANES)
+ROWS = 4  # positions that share a reading of the weights
+_WIDE_ROWS = 4 if width() == 16 else 2  # the same for float32: as many sums as stay in registers
 
+jit = numba.njit(error_model="numpy", nogil=True)
+inlined = numba.njit(error_model="numpy", nogil=True, forceinline=True)
 
-def multiply(matrix: QuantizedMatrix, x: Floats, *, dot: bool | None = None) -> Floats:
-    """x [N, in] times the matrix [out, in], in the rounding of `quantize_rows`; gives [N, out].
-
-    Args:
-        dot: whether to multiply bytes in one instruction; unless given, where the processor can.
-
-    Raises:
-        ConfigError: x does not fit the matrix.
-    """
-    if x.ndim != 2 or x.shape[1] != matrix.shape[1]:
-        raise ConfigError(
-            "numbers of shape {given} do not fit a matrix of {rows} x {width}",
-            given=x.shape, rows=matrix.shape[0], width=matrix.shape[1],
-        )  # fmt: skip
-    q, scale, sums = quantize_rows(x)
-    tiles, groups = matrix.values.shape[:2]
-    out = aligned(np.zeros((len(x), tiles * LANES), np.float32))
-    run = product(matrix.bits, has_dot() if dot is None else dot)
-    addresses = [a.ctypes.data for a in (matrix.values, matrix.scales, q, scale, sums, out)]
-    run(*addresses, len(x), tiles, groups, 0, tiles)
-    return out[:, : matrix.shape[0]]
+_four_many, _four_one = group_step(4, ROWS), group_step(4, 1)
+_eight_many, _eight_one = group_step(8, ROWS), group_step(8, 1)
 
 
-def has_dot() -> bool:
-    """Whether numba compiles for a processor with AVX-512 VNNI."""
-    if config.CPU_NAME or config.CPU_FEATURES:  # type: ignore[attr-defined]
-        return False  # told to compile for another one
-    return bool(binding.get_host_cpu_features().get("avx512vnni"))
+@inlined
+def quantize_group(x, q, scale, total):
+    """Rounds 32 float32 to signed bytes, with their scale and their scaled sum, as `quantize.quantize_rows` does."""
+    a, b = load(x), load(x + 64)
+    top = largest(larger(magnitude(a), magnitude(b)))
+    step = top / np.float32(127)
+    by = spread(np.float32(1) if step == 0 else step)
+    c, d = to_ints(nearest(a / by)), to_ints(nearest(b / by))
+    store_bytes(q, c)
+    store_bytes(q + 16, d)
+    put(scale, step)
+    put(total, step * np.float32(total_ints(c + d)))
 
 
-@cache
-def product(bits: int, dot: bool) -> Callable[..., None]:
-    """The compiled product of the tiles from `first` up to, not including, `last`: `(values, scales, x, x_scales,
-    x_sums, out, rows, tiles, groups, first, last)`, the first six addresses of a matrix, of what `quantize_rows` gives,
-    and of float32 zeros [rows, tiles * 16] that begin on 64 bytes. It holds no lock of Python's, and calls for
-    different tiles may run at once."""
-    many, one = group_step(bits, dot, ROWS), group_step(bits, dot, 1)
-    group_bytes = LANES * GROUP * bits // 8
+@inlined
+def finish(sums, bias, tile, out, add):
+    """Stores the sums of a tile, or adds them to what is there."""
+    if bias:
+        sums = sums + load(bias + tile * 64)
+    if add:
+        sums = load(out) + sums
+    store(out, sums)
 
-    @numba.njit(nogil=True)
-    def run(values: int, scales: int, x: int, x_scales: int, x_sums: int, out: int,
-            rows: int, tiles: int, groups: int, first: int, last: int) -> None:  # fmt: skip
-        for tile in range(first, last):
-            row = 0
-            while row < rows:
-                together = row + ROWS <= rows
-                for group in range(groups):
-                    at, here = tile * groups + group, row * groups + group
-                    v, s = values + at * group_bytes, scales + at * LANES * 4
-                    i, j, k = x + here * GROUP, x_scales + here * 4, x_sums + here * 4
-                    o = out + (row * tiles + tile) * LANES * 4
+
+@jit
+def multiply_quantized(m, q, scale, total, out, stride, rows, first, last, add, scratch):
+    """The tiles from `first` up to `last` of a matrix in 4 or 8 bits, for `rows` positions that `quantize_group` has
+    rounded: bytes, scales and sums. `stride`: bytes from one position's results to the next one's; `add`: to what is
+    there; `scratch`: 256 bytes of this thread's, beginning on 64."""
+    bits, groups, bias = get_int(m + 8 * BITS), get_int(m + 8 * MATRIX_WIDTH) // GROUP, get_int(m + 8 * BIAS)
+    group_bytes = 64 * bits
+    for tile in range(first, last):
+        row = 0
+        while row < rows:
+            v = get_int(m + 8 * VALUES) + tile * groups * group_bytes
+            s = get_int(m + 8 * SCALES) + tile * groups * 64
+            x, xs, xt = q + row * groups * GROUP, scale + row * groups * 4, total + row * groups * 4
+            together = row + ROWS <= rows
+            count = ROWS if together else 1
+            for r in range(count):
+                store(scratch + 64 * r, spread(np.float32(0)))
+            for group in range(groups):
+                gv, gs, gx, g4 = v + group * group_bytes, s + group * 64, x + group * GROUP, 4 * group
+                if bits == 4:
                     if together:
-                        many(v, s, i, j, k, o, groups, tiles)
+                        _four_many(gv, gs, gx, xs + g4, xt + g4, scratch, groups)
                     else:
-                        one(v, s, i, j, k, o, groups, tiles)
-                row += ROWS if together else 1
-
-    return run
-
-
-def group_step(bits: int, dot: bool, rows: int) -> Any:
-    """What adds one group of one tile to the sums of `rows` positions, for numba code to call: `(values, scales, x,
-    x_scales, x_sums, out, groups, tiles)`, addresses and how far apart positions lie."""
-
-    @intrinsic
-    def step(typing: Any, values: Any, scales: Any, x: Any, x_scales: Any, x_sums: Any, out: Any, groups: Any,
-             tiles: Any) -> Any:  # fmt: skip
-        def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
-            _generate(builder, bits, dot, rows, *arguments)
-            return context.get_dummy_value()
-
-        return nb.void(*[nb.intp] * 8), generate
-
-    return step
+                        _four_one(gv, gs, gx, xs + g4, xt + g4, scratch, groups)
+                elif together:
+                    _eight_many(gv, gs, gx, xs + g4, xt + g4, scratch, groups)
+                else:
+                    _eight_one(gv, gs, gx, xs + g4, xt + g4, scratch, groups)
+            for r in range(count):
+                finish(load(scratch + 64 * r), bias, tile, out + (row + r) * stride + tile * 64, add)
+            row += count
 
 
-def _generate(
-    builder: ir.IRBuilder, bits: int, dot: bool, rows: int,
-    values: Any, scales: Any, x: Any, x_scales: Any, x_sums: Any, out: Any, groups: Any, tiles: Any,
-) -> None:  # fmt: skip
-    def load(address: Any, kind: ir.Type, align: int, offset: int = 0) -> Any:
-        place = builder.add(address, ir.Constant(_ADDRESS, offset))
-        return builder.load(builder.inttoptr(place, kind.as_pointer()), align=align)
-
-    # The four bytes of each row that meet the j-th four inputs.
-    weights = [load(values, _INTS, 64, 64 * j) for j in range(bits)]
-    if bits == 4:
-        nibbles, four = _same(_INTS, 0x0F0F0F0F), _same(_INTS, 4)
-        upper = [builder.and_(builder.lshr(w, four), nibbles) for w in weights]
-        weights = [builder.and_(w, nibbles) for w in weights] + upper
-    scale, floor = (builder.fpext(load(scales, _HALVES, 32, offset), _FLOATS) for offset in (0, 2 * LANES))
-    for row in range(rows):
-        away = builder.mul(groups, ir.Constant(_ADDRESS, row))  # groups between this position and the first
-        inputs = builder.add(x, builder.mul(away, ir.Constant(_ADDRESS, GROUP)))
-        numbers = builder.mul(away, ir.Constant(_ADDRESS, 4))
-        sums = [_same(_INTS, 0), _same(_INTS, 0)]  # two, so that one need not wait for the other
-        for j, w in enumerate(weights):
-            four_inputs = _spread(builder, load(inputs, _INT, 4, 4 * j))
-            sums[j % 2] = (_dot if dot else _dot_plain)(builder, sums[j % 2], w, four_inputs)
-        whole = builder.sitofp(builder.add(*sums), _FLOATS)
-        by = _spread(builder, load(builder.add(x_scales, numbers), ir.FloatType(), 4))
-        all_inputs = _spread(builder, load(builder.add(x_sums, numbers), ir.FloatType(), 4))
-        offset = builder.mul(builder.mul(tiles, ir.Constant(_ADDRESS, row)), ir.Constant(_ADDRESS, 4 * LANES))
-        place = builder.inttoptr(builder.add(out, offset), _FLOATS.as_pointer())
-        total = builder.load(place, align=64)
-        total = _fused(builder, whole, builder.fmul(scale, by), total)
-        total = _fused(builder, floor, all_inputs, total)
-        builder.store(total, place, align=64)
+@inlined
+def _wide(bits, address, index):
+    return load_brain(address + index * 32) if bits == 16 else load(address + index * 64)
 
 
-def _dot(builder: ir.IRBuilder, sums: Any, weights: Any, inputs: Any) -> Any:
-    """sums + four unsigned bytes of each lane of `weights` times four signed ones of `inputs`, in one instruction."""
-    kind = ir.FunctionType(_INTS, [_INTS] * 3)
-    name = "llvm.x86.avx512.vpdpbusd.512"
-    return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), [sums, weights, inputs])
-
-
-def _dot_plain(builder: ir.IRBuilder, sums: Any, weights: Any, inputs: Any) -> Any:
-    """The same from shifts, products and sums, which every processor has."""
-    top, eight = _same(_INTS, 24), _same(_INTS, 8)
-    for _ in range(4):
-        unsigned = builder.and_(weights, _same(_INTS, 0xFF))
-        signed = builder.ashr(builder.shl(inputs, top), top)
-        sums = builder.add(sums, builder.mul(unsigned, signed))
-        weights, inputs = builder.lshr(weights, eight), builder.lshr(inputs, eight)
-    return sums
-
-
-def _fused(builder: ir.IRBuilder, a: Any, b: Any, c: Any) -> Any:
-    """a b + c, rounded once."""
-    kind = ir.FunctionType(_FLOATS, [_FLOATS] * 3)
-    return builder.call(cgutils.get_or_insert_function(builder.module, kind, "llvm.fma.v16f32"), [a, b, c])
-
-
-def _spread(builder: ir.IRBuilder, value: Any) -> Any:
-    """One number in all sixteen lanes."""
-    kind = ir.VectorType(value.type, LANES)
-    first = builder.insert_element(ir.Constant(kind, ir.Undefined), value, ir.Constant(_INT, 0))
-    return builder.shuffle_vector(first, first, _same(_INTS, 0))
-
-
-def _same(kind: ir.VectorType, value: int) -> ir.Constant:
-    return ir.Constant(kind, [value] * LANES)
+@jit
+def multiply_wide(m, x, out, stride, rows, first, last, add):
+    """As `multiply_quantized`, for a matrix in float32 or bfloat16 and positions in float32."""
+    bits, n, bias = get_int(m + 8 * BITS), get_int(m + 8 * MATRIX_WIDTH), get_int(m + 8 * BIAS)
+    for tile in range(first, last):
+        v = get_int(m + 8 * VALUES) + tile * n * 2 * bits
+        row = 0
+        while row < rows:
+            o, i = out + row * stride + tile * 64, x + row * n * 4
+            a = b = c = d = e = f = g = h = spread(np.float32(0))
+            if _WIDE_ROWS == 4 and row + 4 <= rows:
+                for k in range(0, n, 2):
+                    u, w, j = _wide(bits, v, k), _wide(bits, v, k + 1), i + 4 * k
+                    a, e = fma(u, spread_at(j), a), fma(w, spread_at(j + 4), e)
+                    j += 4 * n
+                    b, f = fma(u, spread_at(j), b), fma(w, spread_at(j + 4), f)
+                    j += 4 * n
+                    c, g = fma(u, spread_at(j), c), fma(w, spread_at(j + 4), g)
+                    j += 4 * n
+                    d, h = fma(u, spread_at(j), d), fma(w, spread_at(j + 4), h)
+                finish(a + e, bias, tile, o, add)
+                finish(b + f, bias, tile, o + stride, add)
+                finish(c + g, bias, tile, o + 2 * stride, add)
+                finish(d + h, bias, tile, o + 3 * stride, add)
+                row += 4
+            elif row + 2 <= rows:
+                for k in range(0, n, 2):
+                    u, w, j = _wide(bits, v, k), _wide(bits, v, k + 1), i + 4 * k
+                    a, e = fma(u, spread_at(j), a), fma(w, spread_at(j + 4), e)
+                    j += 4 * n
+                    b, f = fma(u, spread_at(j), b), fma(w, spread_at(j + 4), f)
+                finish(a + e, bias, tile, o, add)
+                finish(b + f, bias, tile, o + stride, add)
+                row += 2
+            else:
+                for k in range(0, n, 2):
+                    u, w, j = _wide(bits, v, k), _wide(bits, v, k + 1), i + 4 * k
+                    a, e = fma(u, spread_at(j), a), fma(w, spread_at(j + 4), e)
+                finish(a + e, bias, tile, o, add)
+                row += 1

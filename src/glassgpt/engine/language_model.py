@@ -3,83 +3,101 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from glassgpt.core.errors import ConfigError, GlassError, InputError, nearest
-from glassgpt.engine.generate import FinishReason, StopStrings, generate_steps, plan_length, prefill
-from glassgpt.engine.kv_cache import KVCache
-from glassgpt.engine.sampling import SamplingSettings, generator
-from glassgpt.formats.checkpoint import save_checkpoint
-from glassgpt.model.gpt import GPT
+from glassgpt.core.errors import ConfigError, GlassError, InputError
+from glassgpt.engine.request import (
+    DEFAULT_NEW_TOKENS,
+    Completion,
+    FinishReason,
+    Piece,
+    Request,
+    StopStrings,
+    Timings,
+    plan_length,
+    sampling_settings,
+)  # fmt: skip
+from glassgpt.engine.settings import SamplingSettings
+from glassgpt.model.config import ModelConfig
 from glassgpt.text.template import Template
 from glassgpt.text.tokenizer import Tokenizer
 
-DEFAULT_NEW_TOKENS = 256
+if TYPE_CHECKING:
+    from glassgpt.engine.constrain import OutputFormat
+    from glassgpt.model.gpt import GPT
+
 MAX_SEQUENCES = 1024
+AT_ONCE = 16  # how many of them are handed in together
+
+__all__ = ["Completion", "FinishReason", "LanguageModel", "Piece", "Timings"]
 
 
-@dataclass(frozen=True)
-class Completion:
-    """One finished text.
+class Loop(Protocol):
+    """What answers requests: the engine, or the reference loop of torch's network."""
 
-    - `text`: what was generated, without the prompt.
-    - `tokens`: the generated ids, the end token included where the model wrote one.
-    - `finish_reason`: "stop" (the model ended, or a stop string came) or "length" (the token limit).
-    - `logprobs`: the natural log of the model's own probability of each token.
-    - `seed`: repeats this completion, with `index` its number.
-    """
-
-    text: str
-    tokens: list[int]
-    finish_reason: FinishReason
-    logprobs: list[float]
-    seed: int
-    index: int = 0
+    def start(self, requests: Sequence[Request]) -> list[Iterator[Piece]]:
+        """The stream of each request; all have one prompt."""
+        ...
 
 
-@dataclass(frozen=True)
-class Piece:
-    """One step of a stream: new text (possibly ""), and the token it came with (None at the very end)."""
-
-    text: str
-    token: int | None = None
-    logprob: float | None = None
-    finish_reason: FinishReason | None = None
-
-
-@dataclass
-class Timings:
-    """Where the time of one `generate` went, in seconds of `time.perf_counter`; handed in empty, filled there."""
-
-    prefill_s: float = 0.0
-    prefill_tokens: int = 0
-    first_token_at: float = 0.0  # a reading of the clock, not a span
-    decode_s: float = 0.0  # from the first token to the last, over all completions
-    decode_tokens: int = 0  # the tokens generated in that time
-
-
-@dataclass
 class LanguageModel:
     """A model that writes. Made by `glassgpt.load`.
 
-    `template_error` is what to tell when no chat template could be recognised: raw generation needs none.
+    Attributes:
+        name: what it was loaded as.
+        tokenizer: text to ids and back.
+        precision: the type of its weights and of what they are multiplied in.
+        chat_template: None where none was recognised; raw generation needs none.
+        template_error: what to tell then.
     """
 
-    name: str
-    network: GPT
-    tokenizer: Tokenizer
-    precision: str
-    chat_template: Template | None = None
-    template_error: GlassError | None = field(default=None, repr=False)
+    def __init__(
+        self, name: str, network: GPT | Callable[[], GPT], tokenizer: Tokenizer, precision: str,
+        chat_template: Template | None = None, *, config: ModelConfig | None = None,
+        engine: Callable[[], Loop] | None = None,
+    ) -> None:  # fmt: skip
+        """From a network of torch's, or what makes it when it is asked for; `engine` makes what writes the text (the
+        plain loop with that network unless given), and `config` is needed where there is no network yet."""
+        self.name, self.tokenizer, self.precision = name, tokenizer, precision
+        self.chat_template = chat_template
+        self.template_error: GlassError | None = None
+        self._network, self._engine = network, engine
+        self._loop: Loop | None = None
+        self.config: ModelConfig = config or self.network.config
+
+    def __repr__(self) -> str:
+        return f"LanguageModel({self.name!r}, precision={self.precision!r})"
+
+    @property
+    def network(self) -> GPT:
+        """The network in torch, to train or to look into. A model that runs in the engine makes it when it is first
+        asked for, in float32 where the engine's weights have fewer bits."""
+        from glassgpt.model.gpt import GPT
+
+        if not isinstance(self._network, GPT):
+            self._network = self._network()
+        return self._network
+
+    @property
+    def loop(self) -> Loop:
+        """What writes the text."""
+        if self._loop is None:
+            if self._engine is not None:
+                self._loop = self._engine()
+            else:
+                from glassgpt.engine.generate import ReferenceLoop
+
+                self._loop = ReferenceLoop(self.network, self.tokenizer)
+        return self._loop
 
     @property
     def context_length(self) -> int:
         """The longest sequence, prompt and reply together, in tokens."""
-        return self.network.config.context_length
+        return self.config.context_length
 
     @property
     def template(self) -> Template:
@@ -103,7 +121,7 @@ class LanguageModel:
             ids = self.tokenizer.encode(prompt) if prompt else []
         else:
             ids = list(prompt)
-            known = self.network.config.vocab_size
+            known = self.config.vocab_size
             wrong = [i for i in ids if not isinstance(i, int) or isinstance(i, bool) or not 0 <= i < known]
             if wrong:
                 raise InputError(
@@ -121,6 +139,7 @@ class LanguageModel:
         max_length: int | None = None,
         num_return_sequences: int = 1,
         stop: str | Sequence[str] = (),
+        format: OutputFormat | None = None,
         timings: Timings | None = None,
         **sampling: Any,
     ) -> list[Completion]:
@@ -132,6 +151,7 @@ class LanguageModel:
             max_length: the older setting; counts the prompt too.
             num_return_sequences: how many completions, each with a randomness of its own.
             stop: text (or several) before which a completion ends.
+            format: what the text must match: a JSON schema, a regular expression, or choices.
             timings: filled with where the time went.
             sampling: the fields of `SamplingSettings`.
 
@@ -139,7 +159,7 @@ class LanguageModel:
             ConfigError: a setting is out of range, unknown, or asks for several identical completions.
             InputError: the prompt is empty or does not fit.
         """
-        settings = sampling_settings(sampling)
+        settings = _seeded(sampling_settings(sampling))
         if not isinstance(num_return_sequences, int) or not 1 <= num_return_sequences <= MAX_SEQUENCES:
             raise ConfigError(
                 "num_return_sequences is {value}; expected a whole number from 1 to {limit}",
@@ -154,18 +174,21 @@ class LanguageModel:
             )
         ids = self.encode(prompt)
         limit = plan_length(len(ids), self.context_length, max_new_tokens, max_length, DEFAULT_NEW_TOKENS)
-        seed = secrets.randbits(63) if settings.seed is None else settings.seed
-        cache, timings = self.new_cache(), timings or Timings()
+        timings = timings or Timings()
+        requests = [
+            self._request(ids, limit, settings, stop, self.end_ids, format, index)
+            for index in range(num_return_sequences)
+        ]
         begin = perf_counter()
-        logits = prefill(self.network, ids, cache)
-        timings.prefill_s, timings.prefill_tokens = perf_counter() - begin, len(ids)
-        completions = []
-        for index in range(num_return_sequences):
-            cache.truncate(len(ids))  # each completion starts from the same prompt
+        completions: list[Completion] = []
+        streams = (stream for some in batched(requests, AT_ONCE) for stream in self.loop.start(some))
+        for request, stream in zip(requests, streams, strict=True):
             pieces, first = [], 0.0
-            for piece in self._pieces(ids, logits, cache, settings, seed, index, limit, stop, self.end_ids):
+            for piece in stream:
                 pieces.append(piece)
                 first = first or perf_counter()
+            if not completions:
+                timings.prefill_s, timings.prefill_tokens = first - begin, len(ids)
             timings.first_token_at = timings.first_token_at or first
             timings.decode_s += perf_counter() - first
             timings.decode_tokens += sum(piece.token is not None for piece in pieces) - 1
@@ -175,8 +198,8 @@ class LanguageModel:
                     tokens=[piece.token for piece in pieces if piece.token is not None],
                     finish_reason=pieces[-1].finish_reason or "length",
                     logprobs=[piece.logprob for piece in pieces if piece.logprob is not None],
-                    seed=seed,
-                    index=index,
+                    seed=request.settings.seed or 0,
+                    index=request.index,
                 )
             )
         return completions
@@ -194,6 +217,7 @@ class LanguageModel:
         max_new_tokens: int | None = None,
         max_length: int | None = None,
         stop: str | Sequence[str] = (),
+        format: OutputFormat | None = None,
         end_ids: Collection[int] | None = None,
         **sampling: Any,
     ) -> Iterator[Piece]:
@@ -202,73 +226,33 @@ class LanguageModel:
         `end_ids` are the tokens that end the text, the tokenizer's own end of sequence unless given. Settings are
         checked when this is called, not when the first piece is asked for.
         """
-        ends = self.end_ids if end_ids is None else frozenset(end_ids)
-        settings = sampling_settings(sampling)
         ids = self.encode(prompt)
         limit = plan_length(len(ids), self.context_length, max_new_tokens, max_length, DEFAULT_NEW_TOKENS)
-        seed = secrets.randbits(63) if settings.seed is None else settings.seed
-        StopStrings(_stops(stop))
-
-        def run() -> Iterator[Piece]:
-            cache = self.new_cache()
-            logits = prefill(self.network, ids, cache)
-            yield from self._pieces(ids, logits, cache, settings, seed, 0, limit, stop, ends)
-
-        return run()
-
-    def new_cache(self) -> KVCache:
-        """An empty key/value cache for one sequence of this model."""
-        weight = self.network.embed.weight
-        return KVCache(self.network.config, 1, weight.dtype, weight.device)
+        ends = self.end_ids if end_ids is None else frozenset(end_ids)
+        request = self._request(ids, limit, _seeded(sampling_settings(sampling)), stop, ends, format, 0)
+        return self.loop.start([request])[0]
 
     def save(self, folder: str | Path) -> None:
         """Write a checkpoint folder that `glassgpt.load` reads; raises GlassError if the disk refuses it."""
+        from glassgpt.formats.checkpoint import save_checkpoint
+
         save_checkpoint(folder, self.network, self.tokenizer, self.chat_template.name if self.chat_template else "")
 
-    def _pieces(
-        self,
-        ids: list[int],
-        logits: Any,
-        cache: KVCache,
-        settings: SamplingSettings,
-        seed: int,
-        index: int,
-        limit: int,
-        stop: str | Sequence[str],
-        ends: Collection[int],
-    ) -> Iterator[Piece]:
-        """The stream of one completion; the last piece alone has a finish reason."""
-        decoder, stops = self.tokenizer.stream_decoder(), StopStrings(_stops(stop))
-        finish: FinishReason = "length"
-        steps = generate_steps(self.network, ids, logits, cache, settings, generator(seed, index), limit, end_ids=ends)
-        for step in steps:
-            if step.token in ends:
-                finish = "stop"
-                yield Piece("", step.token, step.logprob)
-                break
-            yield Piece(stops.push(decoder.push(step.token)), step.token, step.logprob)
-            if stops.found:
-                finish = "stop"
-                break
-        rest = stops.push(decoder.finish())
-        yield Piece(rest + stops.finish(), finish_reason="stop" if stops.found else finish)
+    def _request(
+        self, ids: list[int], limit: int, settings: SamplingSettings, stop: str | Sequence[str], ends: Collection[int],
+        format: OutputFormat | None, index: int,
+    ) -> Request:  # fmt: skip
+        """A request with a seed and with stop strings that can be used."""
+        stops = (stop,) if isinstance(stop, str) else tuple(stop)
+        StopStrings(stops)
+        return Request(ids, limit, settings, index, frozenset(ends), stops, format)
 
 
-def sampling_settings(given: dict[str, Any]) -> SamplingSettings:
-    """Sampling settings from keyword arguments; an unknown one is a ConfigError that names the nearest."""
-    known = list(SamplingSettings.__dataclass_fields__)
-    for name in given:
-        if name not in known:
-            near = nearest(name, [*known, "max_new_tokens", "max_length", "num_return_sequences", "stop"])
-            raise ConfigError(
-                "unknown setting {name!r}",
-                hint="Did you mean {near!r}?" if near else "Known are {known}.",
-                name=name,
-                near=near,
-                known=", ".join(known),
-            )
-    return SamplingSettings(**given)
+def batched(items: Sequence[Request], count: int) -> Iterator[Sequence[Request]]:
+    """Runs of so many."""
+    return (items[at : at + count] for at in range(0, len(items), count))
 
 
-def _stops(stop: str | Sequence[str]) -> list[str]:
-    return [stop] if isinstance(stop, str) else list(stop)
+def _seeded(settings: SamplingSettings) -> SamplingSettings:
+    """With a fresh seed where none is given."""
+    return settings if settings.seed is not None else replace(settings, seed=secrets.randbits(63))

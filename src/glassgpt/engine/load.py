@@ -1,39 +1,76 @@
-"""`load`: from a name to a model that writes, whatever format it comes in."""
+"""`load`: from a name to a model that writes, whatever format it comes in.
+
+On the CPU the engine writes the text, from weights packed in the precision that was asked for; torch is imported only
+where a format needs it, or when somebody asks for the network itself. On other devices the network runs in torch.
+"""
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from glassgpt.core.errors import FormatError, GlassError
-from glassgpt.core.threads import thread_budget
+from glassgpt.core.errors import ConfigError, FormatError, GlassError
+from glassgpt.core.threads import chosen_threads, thread_budget
+from glassgpt.engine.engine import Engine, EngineSettings
 from glassgpt.engine.language_model import LanguageModel
+from glassgpt.engine.network import Network
+from glassgpt.engine.packed_file import load_parts, place, save_parts, signature
+from glassgpt.engine.packing import BITS, pack
 from glassgpt.formats.catalog import CATALOG
-from glassgpt.formats.checkpoint import SETTINGS_FILE, load_checkpoint
-from glassgpt.formats.gguf import read_gguf
-from glassgpt.formats.gguf_model import gguf_network
-from glassgpt.formats.huggingface import chat_template, huggingface_network
 from glassgpt.formats.place import find_model
-from glassgpt.model.device import choose_device, choose_precision
+from glassgpt.formats.stored import Numbers, Stored, collect
+from glassgpt.model.config import ModelConfig
 from glassgpt.text.template import Template, get_template, recognise
 from glassgpt.text.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from glassgpt.model.gpt import GPT
+
+PRECISIONS = ("auto", *BITS)
+_IN_TORCH = ("float32", "bfloat16")
+_WORTH_KEEPING = 8 << 20  # bytes of packed weights; fewer are packed in no time
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A model as a format holds it: its settings, its tensors, its tokenizer, and what makes the network in torch."""
+
+    config: ModelConfig
+    tensors: Callable[[], dict[str, Stored]]
+    tokenizer: Tokenizer
+    network: Callable[[str], GPT]
+    template: str | None = None
+    jinja: str | None = None
+    four_bits: bool = False
+    checked: bool = False
 
 
 def load(
     name: str | Path,
     *,
-    precision: str = "float32",
+    precision: str = "auto",
     device: str = "cpu",
     template: str | None = None,
     pull_missing: bool = True,
+    in_torch: bool = False,
+    engine: EngineSettings | None = None,
 ) -> LanguageModel:
     """Load a model.
 
     Args:
         name: a catalog name ("smollm2"), a checkpoint or Hugging Face folder, a .gguf file, or a hub id "owner/name".
-        precision: "float32" or "bfloat16", the type the network computes in.
-        device: "cpu", "cuda", "mps" or "auto"; only "cpu" is checked by the tests.
+        precision: "float32", "bfloat16", "int8" or "int4", what its weights are kept in. "auto": 4 bits where the file
+            has 4, and else 8, which changes the perplexity by less than one in a hundred (docs/performance.md).
+        device: "cpu", "cuda", "mps" or "auto"; only "cpu" is checked by the tests, and the others know "float32" (their
+            "auto") and "bfloat16" alone.
         template: the chat template's name, where the model's own cannot be recognised or another is wanted.
         pull_missing: fetch a catalog or hub model that is not on this machine yet.
+        in_torch: the network in torch is wanted, to train or to measure it; it writes the text too, and "auto" is
+            float32.
+        engine: how much the engine takes on.
 
     Raises:
         NotFoundError: nothing of that name is known; the nearest catalog name is suggested.
@@ -41,32 +78,127 @@ def load(
         FormatError: it is damaged or of a kind that cannot be read.
         ConfigError: the precision, device or template is unknown.
     """
-    dtype, place = choose_precision(precision), choose_device(device)
+    if precision not in PRECISIONS:
+        raise ConfigError(
+            "precision is {name!r}; expected one of {choices}", name=precision, choices=", ".join(PRECISIONS)
+        )
     wanted = get_template(template) if template else None
-    path = find_model(str(name), pull_missing=pull_missing)
-    jinja, saved = None, CATALOG[str(name)].template if str(name) in CATALOG else None
-    if path.is_file():
-        with read_gguf(path) as file:
-            network = gguf_network(file, dtype, thread_budget())
-            tokenizer = Tokenizer.from_lists(file.tokenizer_lists())
-            jinja = file.get("tokenizer.chat_template", str)
-    elif (path / SETTINGS_FILE).is_file():
-        checkpoint = load_checkpoint(path, dtype)
-        network, tokenizer, saved = checkpoint.network, checkpoint.tokenizer, checkpoint.template or None
-    else:
-        network = huggingface_network(path, dtype)
-        tokenizer, jinja = Tokenizer.from_file(path), chat_template(path)
-    if tokenizer.vocab_size > network.config.vocab_size:
+    source = str(name)
+    path = find_model(source, pull_missing=pull_missing)
+    found = _read(path, source)
+    if found.tokenizer.vocab_size > found.config.vocab_size:
         raise FormatError(
             "{name}: the tokenizer has {tokens} entries, the network {rows}",
             hint="The tokenizer belongs to another model.",
             name=name,
-            tokens=tokenizer.vocab_size,
-            rows=network.config.vocab_size,
+            tokens=found.tokenizer.vocab_size,
+            rows=found.config.vocab_size,
         )
-    model = LanguageModel(str(name), network.to(place), tokenizer, precision)
-    model.chat_template, model.template_error = _choose_template(wanted, saved, jinja, tokenizer, str(name))
+    if device == "cpu" and not in_torch:
+        model = _in_engine(source, path, found, precision, engine)
+    else:
+        model = _in_torch(source, found, precision, device)
+    model.chat_template, model.template_error = _choose_template(
+        wanted, found.template, found.jinja, found.tokenizer, source
+    )
     return model
+
+
+def _read(path: Path, source: str) -> _Found:
+    """What is at a path, in the format that it has."""
+    if path.is_file():
+        return _read_gguf(path, CATALOG[source].template if source in CATALOG else None)
+    _limit_torch()
+    from glassgpt.formats.checkpoint import SETTINGS_FILE, load_checkpoint
+    from glassgpt.formats.huggingface import chat_template, huggingface_network
+    from glassgpt.model.device import choose_precision
+
+    if (path / SETTINGS_FILE).is_file():
+        checkpoint = load_checkpoint(path, choose_precision("float32"))
+        return _from_network(checkpoint.network, checkpoint.tokenizer, checkpoint.template or None, None)
+    network = huggingface_network(path, choose_precision("float32"))
+    saved = CATALOG[source].template if source in CATALOG else None
+    return _from_network(network, Tokenizer.from_file(path), saved, chat_template(path))
+
+
+def _read_gguf(path: Path, saved: str | None) -> _Found:
+    from glassgpt.formats.gguf import read_gguf
+    from glassgpt.formats.gguf_tensors import gguf_config, stored_tensors
+
+    def network(precision: str) -> GPT:
+        _limit_torch()
+        from glassgpt.formats.gguf_model import gguf_network
+        from glassgpt.model.device import choose_precision
+
+        with read_gguf(path) as again:
+            return gguf_network(again, choose_precision(precision), thread_budget())
+
+    file = read_gguf(path)  # open as long as its tensors are used; they are views of it
+    config = gguf_config(file)
+    tensors = collect(config, stored_tensors(file, config), path.name)
+    tokenizer = Tokenizer.from_lists(file.tokenizer_lists())
+    four_bits = any(tensor.kind.startswith("Q4_") for tensor in tensors.values())
+    return _Found(
+        config, lambda: tensors, tokenizer, network, saved, file.get("tokenizer.chat_template", str), four_bits
+    )
+
+
+def _from_network(network: GPT, tokenizer: Tokenizer, template: str | None, jinja: str | None) -> _Found:
+    def again(precision: str) -> GPT:
+        from glassgpt.model.device import choose_precision
+
+        return network.to(choose_precision(precision))
+
+    return _Found(network.config, lambda: network_tensors(network), tokenizer, again, template, jinja, checked=True)
+
+
+def network_tensors(network: GPT) -> dict[str, Stored]:
+    """The weights of a network in torch, for the engine."""
+    return {name: Numbers(weights.detach().float().cpu().numpy()) for name, weights in network.named_parameters()}
+
+
+def _in_engine(name: str, path: Path, found: _Found, precision: str, settings: EngineSettings | None) -> LanguageModel:
+    if precision == "auto":
+        precision = "int4" if found.four_bits else "int8"
+
+    def packed_network() -> Network:
+        # Quantising takes a second or several, so its result is kept; wide weights are their own source.
+        keep = precision in ("int8", "int4")
+        fits = signature(path, precision) if keep else {}
+        parts = load_parts(place(path, precision), fits) if keep else None
+        if parts is None:
+            parts = pack(found.config, found.tensors(), precision, name, thread_budget())
+            if keep and sum(part.nbytes for part in parts.values()) >= _WORTH_KEEPING:
+                with contextlib.suppress(OSError):  # no room, no right: the next start packs again
+                    save_parts(place(path, precision), parts, fits)
+        return Network(found.config, parts, precision)
+
+    # Packing finds numbers that are none; a network in torch has been looked through already.
+    packed = None if found.checked else packed_network()
+    plain = precision if precision in _IN_TORCH else "float32"
+    return LanguageModel(name, lambda: found.network(plain), found.tokenizer, precision, config=found.config,
+                         engine=lambda: Engine(packed or packed_network(), found.tokenizer, settings))  # fmt: skip
+
+
+def _in_torch(name: str, found: _Found, precision: str, device: str) -> LanguageModel:
+    from glassgpt.model.device import choose_device
+
+    if precision not in ("auto", *_IN_TORCH):
+        raise ConfigError(
+            "precision {name!r} is for the CPU alone", hint="Use float32 or bfloat16, or leave out --device.",
+            name=precision,
+        )  # fmt: skip
+    precision = "float32" if precision == "auto" else precision
+    return LanguageModel(name, found.network(precision).to(choose_device(device)), found.tokenizer, precision)
+
+
+def _limit_torch() -> None:
+    """torch computes with the threads that were chosen, if any were."""
+    threads = chosen_threads()
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)
 
 
 def _choose_template(

@@ -9,8 +9,9 @@ Shapes: N positions, in and out the matrix's widths; groups G = in / 32.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,9 +49,18 @@ class QuantizedMatrix:
     scales: NDArray[np.float16]
 
     @property
-    def bytes(self) -> int:
+    def nbytes(self) -> int:
         """What a product reads."""
         return self.values.nbytes + self.scales.nbytes
+
+    def rows(self, ids: NDArray[np.int64]) -> Floats:
+        """Some of its rows, [N, in]."""
+        tiles, groups, per_group = self.values.shape[:3]
+        q = self.values.reshape(tiles, groups, per_group, LANES, 4)[ids // LANES, :, :, ids % LANES]
+        if self.bits == 4:
+            q = np.concatenate((q & 15, q >> 4), axis=2)  # [N, G, 8, 4]
+        scale, floor = self.scales[ids // LANES, :, :, ids % LANES].astype(np.float32).transpose(2, 0, 1)[..., None]
+        return (q.reshape(len(ids), groups, GROUP) * scale + floor).reshape(len(ids), -1)
 
     def dequantize(self) -> Floats:
         """The matrix [out, in] that it stands for."""
@@ -94,21 +104,28 @@ def pack(q: Bytes, scale: NDArray[np.float16], floor: NDArray[np.float16], bits:
     Raises:
         FormatError: a scale or a floor is no number, or more than float16 holds.
     """
+    if bits == 4:
+        q = np.bitwise_or(q[..., :16], np.left_shift(q[..., 16:], 4, dtype=np.uint8))
+    return _lay_out(np.ascontiguousarray(q), scale, floor, bits)
+
+
+def _lay_out(packed: Bytes, scale: NDArray[np.float16], floor: NDArray[np.float16], bits: int) -> QuantizedMatrix:
+    """The layout, from bytes [out, G, 16 or 32] as they meet the inputs, four of them at a time."""
     if not (np.isfinite(scale).all() and np.isfinite(floor).all()):
         raise FormatError("a scale of the quantised weights is no number", hint="The file is damaged; fetch it again.")
-    out, groups, _ = q.shape
+    out, groups, _ = packed.shape
     tiles = -(-out // LANES)
     more = tiles * LANES - out
-    values = np.pad(q, ((0, more), (0, 0), (0, 0))).reshape(tiles, LANES, groups, 8, 4)
-    values = values.transpose(0, 2, 3, 1, 4).reshape(tiles, groups, 8, 64)
-    if bits == 4:
-        values = np.bitwise_or(values[:, :, :4], np.left_shift(values[:, :, 4:], 4, dtype=np.uint8))
-    both = (
-        np.pad(np.stack((scale, floor)), ((0, 0), (0, more), (0, 0)))
-        .reshape(2, tiles, LANES, groups)
-        .transpose(1, 3, 0, 2)
-    )
-    return QuantizedMatrix(bits, (out, groups * GROUP), aligned(values), aligned(both))
+    fours = packed.view(np.uint32)  # [out, G, 4 or 8]
+    if more:
+        fours = np.pad(fours, ((0, more), (0, 0), (0, 0)))
+        scale, floor = np.pad(scale, ((0, more), (0, 0))), np.pad(floor, ((0, more), (0, 0)))
+    values = empty((tiles, groups, bits, LANES), np.uint32)
+    values[...] = fours.reshape(tiles, LANES, groups, bits).transpose(0, 2, 3, 1)
+    scales = empty((tiles, groups, 2, LANES), np.float16)
+    scales[:, :, 0] = scale.reshape(tiles, LANES, groups).transpose(0, 2, 1)
+    scales[:, :, 1] = floor.reshape(tiles, LANES, groups).transpose(0, 2, 1)
+    return QuantizedMatrix(bits, (out, groups * GROUP), values.view(np.uint8), scales)
 
 
 def from_blocks(raw: Bytes, kind: str) -> QuantizedMatrix:
@@ -122,16 +139,13 @@ def from_blocks(raw: Bytes, kind: str) -> QuantizedMatrix:
     if kind not in BLOCKS:
         raise ConfigError("blocks of kind {kind} are not taken as they are", kind=kind)
     blocks = raw.reshape(len(raw), -1, BLOCKS[kind])
-    q: Bytes
     scale = _halves(blocks[..., :2])
     if kind == "Q8_0":
-        q = np.bitwise_xor(blocks[..., 2:], np.uint8(128))  # the sign bit turned: 0 to 255
-        floor = scale * np.float16(-128)
-    else:
-        packed = blocks[..., -GROUP // 2 :]
-        q = np.concatenate((packed & np.uint8(15), packed >> np.uint8(4)), axis=2)
-        floor = _halves(blocks[..., 2:4]) if kind == "Q4_1" else scale * np.float16(-8)
-    return pack(q, scale, floor, 8 if kind == "Q8_0" else 4)
+        signed = np.ascontiguousarray(blocks[..., 2:]).view(np.uint64)
+        # The sign bits turned: 0 to 255.
+        return _lay_out((signed ^ np.uint64(0x8080808080808080)).view(np.uint8), scale, scale * np.float16(-128), 8)
+    packed = np.ascontiguousarray(blocks[..., -GROUP // 2 :])
+    return _lay_out(packed, scale, _halves(blocks[..., 2:4]) if kind == "Q4_1" else scale * np.float16(-8), 4)
 
 
 def _halves(raw: Bytes) -> NDArray[np.float16]:
@@ -157,8 +171,14 @@ def multiply_plain(matrix: QuantizedMatrix, x: Floats) -> Floats:
 
 def aligned(array: NDArray[T]) -> NDArray[T]:
     """A copy that begins on 64 bytes, as vectors of that width are read fastest."""
-    memory = np.empty(array.nbytes + 64, np.uint8)
-    start = -memory.ctypes.data % 64
-    copy = memory[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    copy = empty(array.shape, array.dtype)
     copy[...] = array
     return copy
+
+
+def empty(shape: tuple[int, ...], kind: Any) -> NDArray[Any]:
+    """An array that begins on 64 bytes."""
+    size = math.prod(shape) * np.dtype(kind).itemsize
+    memory = np.empty(size + 64, np.uint8)
+    start = -memory.ctypes.data % 64
+    return memory[start : start + size].view(kind).reshape(shape)

@@ -1,65 +1,99 @@
 """From scores to a token: a chain of small pure functions over one position's logits, in numpy.
 
-Order, as in most engines: repetition penalty, temperature, top-k, top-p, min-p, then one draw.
+Order: repetition, presence and frequency penalty, bias, what is allowed, temperature, top-k, top-p, min-p, one draw.
+`choose_plainly` is that chain as it reads. `sample` and `choose` give the same tokens sooner: `nucleus` draws among few
+candidates and leaves to the chain what it cannot be sure of.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 
-from glassgpt.core.errors import ConfigError
+from glassgpt.core.errors import ConfigError, InputError
+from glassgpt.engine import nucleus
+from glassgpt.engine.settings import SamplingSettings, check_int
 
 Logits = np.ndarray  # [V] float32; -inf where a token is excluded
 
 
-@dataclass(frozen=True)
-class SamplingSettings:
-    """How tokens are chosen.
+class History:
+    """The tokens of one completion, kept so that a step need not count them again: each id once, with how often it was
+    generated."""
 
-    - `temperature`: 0 takes the likeliest token (greedy); higher values are more varied.
-    - `top_k`: only the k likeliest tokens (0: all).
-    - `top_p`: the smallest set whose probabilities reach p (Holtzman et al. 2019, arXiv:1904.09751; 1: all).
-    - `min_p`: only tokens at least this share of the likeliest one's probability (arXiv:2407.01082; 0: all).
-    - `repetition_penalty`: divides the score of tokens already seen (Keskar et al. 2019, arXiv:1909.05858; 1: none).
-    - `seed`: the same seed gives the same tokens; None draws a fresh one.
+    def __init__(self, prompt: Sequence[int] = ()) -> None:
+        self._ids = np.unique(np.asarray(prompt, dtype=np.int64))
+        self._counts = np.zeros(len(self._ids), dtype=np.int64)
+        self._places = {int(id): place for place, id in enumerate(self._ids)}
 
-    Raises:
-        ConfigError: a value is out of its range.
-    """
-
-    temperature: float = 0.8
-    top_k: int = 0
-    top_p: float = 1.0
-    min_p: float = 0.0
-    repetition_penalty: float = 1.0
-    seed: int | None = None
-
-    def __post_init__(self) -> None:
-        _check("temperature", self.temperature, 0.0, 100.0)
-        _check("top_p", self.top_p, 0.0, 1.0, open_low=True)
-        _check("min_p", self.min_p, 0.0, 1.0)
-        _check("repetition_penalty", self.repetition_penalty, 0.0, 100.0, open_low=True)
-        _check_int("top_k", self.top_k, 0, 1 << 31)
-        if self.seed is not None:
-            _check_int("seed", self.seed, 0, (1 << 64) - 1)
+    def append(self, token: int) -> None:
+        """Note a generated token."""
+        place = self._places.setdefault(token, len(self._places))
+        if place == len(self._ids):  # room for as many again
+            self._ids = np.concatenate((self._ids, np.zeros(place + 16, np.int64)))
+            self._counts = np.concatenate((self._counts, np.zeros(place + 16, np.int64)))
+        self._ids[place] = token
+        self._counts[place] += 1
 
     @property
-    def greedy(self) -> bool:
-        """Whether no chance is involved."""
-        return self.temperature == 0 or self.top_k == 1
+    def ids(self) -> np.ndarray:
+        """The ids [N] of the prompt and of what was generated, each once."""
+        return self._ids[: len(self._places)]
+
+    @property
+    def counts(self) -> np.ndarray:
+        """How often each of `ids` was generated, [N]; 0 for those of the prompt alone."""
+        return self._counts[: len(self._places)]
 
 
-def penalize(logits: Logits, seen: Sequence[int], penalty: float) -> Logits:
+# Ids in any order, repeated or not; a mask [V] of them; or a history, which a step need not turn into an array.
+Seen = Collection[int] | np.ndarray | History
+
+
+def penalize(logits: Logits, seen: Seen, penalty: float) -> Logits:
     """Make tokens that occurred less likely: positive scores divided by `penalty`, negative ones multiplied."""
-    if penalty == 1.0 or not len(seen):
+    ids = _ids(seen)
+    if penalty == 1.0 or not len(ids):
         return logits
-    out, ids = logits.copy(), np.unique(np.asarray(seen, dtype=np.int64))
-    out[ids] = np.where(out[ids] > 0, out[ids] / penalty, out[ids] * penalty)
+    out, scores = logits.copy(), logits[ids]
+    out[ids] = np.where(scores > 0, scores / penalty, scores * penalty)  # an id that comes twice is written twice alike
     return out
+
+
+def adjusted(logits: Logits, settings: SamplingSettings, seen: Seen = ()) -> tuple[Logits, np.ndarray]:
+    """The scores after penalties and bias, and the ids [N] that these can have changed (repeated or not).
+
+    Raises:
+        ConfigError: a penalty counts generated tokens, and `seen` is no history.
+        InputError: a biased id is not in the vocabulary.
+    """
+    changed: list[np.ndarray] = []
+    out = penalize(logits, seen, settings.repetition_penalty) if settings.repetition_penalty != 1.0 else logits
+    if out is not logits:
+        changed.append(_ids(seen))
+    counts = settings.presence_penalty != 0 or settings.frequency_penalty != 0
+    if (counts or settings.logit_bias) and out is logits:
+        out = logits.copy()
+    if counts:
+        if not isinstance(seen, History):
+            raise ConfigError(
+                "presence_penalty and frequency_penalty need to know which tokens were generated",
+                hint="Hand a History instead of a list of ids.",
+            )
+        often = seen.counts[seen.counts > 0]
+        changed.append(seen.ids[seen.counts > 0])
+        out[changed[-1]] -= (settings.presence_penalty + settings.frequency_penalty * often).astype(np.float32)
+    if settings.logit_bias:
+        ids, values = settings.bias
+        if ids.max() >= len(logits):
+            raise InputError(
+                "token id {id} is not in the vocabulary, which has {size} entries", id=int(ids.max()), size=len(logits)
+            )
+        changed.append(ids)
+        out[ids] += values
+    return out, changed[0] if len(changed) == 1 else np.concatenate(changed or [np.empty(0, np.int64)])
 
 
 def warm(logits: Logits, temperature: float) -> Logits:
@@ -94,9 +128,11 @@ def keep_min_p(logits: Logits, p: float) -> Logits:
     return np.where(logits >= logits.max() + math.log(p), logits, -np.inf)
 
 
-def filtered(logits: Logits, settings: SamplingSettings, seen: Sequence[int] = ()) -> Logits:
-    """The whole chain before the draw: the scores from which a token is drawn."""
-    logits = penalize(logits, seen, settings.repetition_penalty)
+def filtered(logits: Logits, settings: SamplingSettings, seen: Seen = (), allowed: np.ndarray | None = None) -> Logits:
+    """The whole chain before the draw: the scores from which a token is drawn. `allowed` [V] bool excludes tokens."""
+    logits, _ = adjusted(logits, settings, seen)
+    if allowed is not None:
+        logits = np.where(allowed, logits, np.float32(-np.inf))
     steps: list[Callable[[Logits], Logits]] = [
         lambda x: warm(x, settings.temperature),
         lambda x: keep_top_k(x, settings.top_k),
@@ -108,13 +144,100 @@ def filtered(logits: Logits, settings: SamplingSettings, seen: Sequence[int] = (
     return logits
 
 
-def choose(logits: Logits, settings: SamplingSettings, seen: Sequence[int], random: np.random.Generator) -> int:
-    """One token id: the likeliest at temperature 0 (the lowest id on a tie), otherwise a draw."""
+def choose_plainly(
+    logits: Logits,
+    settings: SamplingSettings,
+    seen: Seen,
+    random: np.random.Generator,
+    allowed: np.ndarray | None = None,
+) -> int:
+    """One token id by the chain as it reads; `choose` and `sample` are held against it."""
     if settings.greedy:
-        return int(np.argmax(penalize(logits, seen, settings.repetition_penalty)))
-    probabilities = softmax(filtered(logits, settings, seen)).cumsum()
+        scores, _ = adjusted(logits, settings, seen)
+        return int(np.argmax(scores if allowed is None else np.where(allowed, scores, -np.inf)))
+    return _at(filtered(logits, settings, seen, allowed), random.random())
+
+
+def choose(
+    logits: Logits,
+    settings: SamplingSettings,
+    seen: Seen,
+    random: np.random.Generator,
+    allowed: np.ndarray | None = None,
+) -> int:
+    """One token id: the likeliest at temperature 0 (the lowest id on a tie), otherwise a draw; raises as `sample`."""
+    return _choose(logits, settings, seen, random, allowed, None)
+
+
+def sample(
+    logits: Logits,
+    settings: SamplingSettings,
+    seen: Seen,
+    random: np.random.Generator,
+    allowed: np.ndarray | None = None,
+) -> tuple[int, float]:
+    """What `choose` and `log_probability` give, for little more than the price of the second.
+
+    Args:
+        logits: the model's scores [V] float32.
+        seen: the tokens so far, for the penalties. A `History` is the fastest.
+        random: one number is drawn, none where the settings are greedy.
+        allowed: a mask [V] of the tokens that may come. The log-probability is the model's own, without it.
+
+    Raises:
+        ConfigError: the mask has another shape, or a penalty that counts generated tokens is given no history.
+        InputError: no token is allowed, or a biased id is not in the vocabulary.
+    """
+    mass = nucleus.measure(logits)
+    token = _choose(logits, settings, seen, random, allowed, mass)
+    return token, _log_probability(logits, token, mass)
+
+
+def _choose(
+    logits: Logits,
+    settings: SamplingSettings,
+    seen: Seen,
+    random: np.random.Generator,
+    allowed: np.ndarray | None,
+    mass: nucleus.Mass | None,
+) -> int:
+    """`choose`, with the weights of the model's own scores if they are known; it may alter these."""
+    scores, touched = adjusted(logits, settings, seen)
+    ids = None
+    if allowed is not None:
+        if np.shape(allowed) != logits.shape:
+            raise ConfigError(
+                "the mask of allowed tokens has shape {given}; expected {expected}",
+                given=np.shape(allowed),
+                expected=logits.shape,
+            )
+        # What is excluded weighs nothing in any later step, so the others alone make the same choice.
+        ids, mass = np.flatnonzero(allowed), None
+        scores = scores[ids]
+    if not len(scores) or (settings.greedy and scores[scores.argmax()] == -np.inf):
+        raise InputError("no token is allowed here", hint="Loosen what constrains the output.")
+    if settings.greedy:
+        at = int(scores.argmax())
+        return at if ids is None else int(ids[at])
+    with np.errstate(over="ignore"):
+        look = nucleus.look(scores, settings.temperature)
+        if look.top == -np.inf:
+            raise InputError("no token is allowed here", hint="Loosen what constrains the output.")
+        if mass is not None and len(touched):
+            touched = _distinct(touched, len(logits))
+            mass = nucleus.changed(mass, touched, logits[touched], scores[touched])
+        u = random.random()
+        drawn = nucleus.draw(look, settings.top_k, settings.top_p, settings.min_p, u, mass)
+        if drawn is not None:
+            return drawn if ids is None else int(ids[drawn])
+        return _at(filtered(logits, settings, seen, allowed), u)
+
+
+def _at(scores: Logits, u: float) -> int:
+    """The id at which the running sum of probabilities passes `u`."""
+    probabilities = softmax(scores).cumsum()
     # The last sum stands for 1, whatever rounding left of it, so that no excluded token can be drawn.
-    return int(np.searchsorted(probabilities, random.random() * probabilities[-1], side="right"))
+    return int(np.searchsorted(probabilities, u * probabilities[-1], side="right"))
 
 
 def softmax(logits: Logits) -> np.ndarray:
@@ -124,10 +247,24 @@ def softmax(logits: Logits) -> np.ndarray:
 
 
 def log_probability(logits: Logits, token_id: int) -> float:
-    """The natural log of the model's own probability of a token (before temperature and filters)."""
-    wide = logits.astype(np.float64)
-    top = wide.max()
-    return float(wide[token_id] - top - np.log(np.exp(wide - top).sum()))
+    """The natural log of the model's own probability of a token (before temperature and filters), to within 1e-5."""
+    return _log_probability(logits, token_id, nucleus.measure(logits))
+
+
+def top_logprobs(logits: Logits, n: int) -> list[tuple[int, float]]:
+    """The `n` likeliest tokens with their log-probabilities, the likeliest first and on a tie the lower id.
+
+    Tokens that cannot come are left out. Raises ConfigError unless `n` is from 0 to V.
+    """
+    check_int("top_logprobs", n, 0, len(logits))
+    if n == 0:
+        return []
+    ids, mass = nucleus.likeliest(logits, n), nucleus.measure(logits)
+    return [(int(id), _log_probability(logits, int(id), mass)) for id in ids]
+
+
+def _log_probability(logits: Logits, token_id: int, mass: nucleus.Mass) -> float:
+    return float(logits[token_id]) - mass.shift - math.log(mass.total) if mass.total else -math.inf
 
 
 def generator(seed: int, index: int) -> np.random.Generator:
@@ -135,27 +272,19 @@ def generator(seed: int, index: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=[seed, index]))
 
 
-def _check(name: str, value: object, low: float, high: float, open_low: bool = False) -> None:
-    fits = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if not fits or not low <= value <= high or (open_low and value == low):  # type: ignore[operator]
-        raise ConfigError(
-            "{name} is {value}; expected a number above {low} and at most {high}"
-            if open_low
-            else "{name} is {value}; expected a number from {low} to {high}",
-            hint="Temperature 0 always takes the likeliest token; 0.7 to 1 is usual." if name == "temperature" else "",
-            name=name,
-            value=value,
-            low=low,
-            high=high,
-        )
+def _ids(seen: Seen) -> np.ndarray:
+    """The ids that occurred, as an array [N]."""
+    if isinstance(seen, History):
+        return seen.ids
+    if isinstance(seen, np.ndarray) and seen.dtype == np.bool_:
+        return np.flatnonzero(seen)
+    if isinstance(seen, Sequence | np.ndarray):
+        return np.asarray(seen, dtype=np.int64)
+    return np.fromiter(seen, dtype=np.int64, count=len(seen))
 
 
-def _check_int(name: str, value: object, low: int, high: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-        raise ConfigError(
-            "{name} is {value}; expected a whole number from {low} to {high}",
-            name=name,
-            value=value,
-            low=low,
-            high=high,
-        )
+def _distinct(ids: np.ndarray, size: int) -> np.ndarray:
+    """Each of `ids` (below `size`) once, without sorting: of those that are alike, the one written last."""
+    place, order = np.empty(size, dtype=np.int64), np.arange(len(ids))
+    place[ids] = order
+    return ids[place[ids] == order]

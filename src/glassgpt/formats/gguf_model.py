@@ -1,195 +1,27 @@
-"""A GGUF file's metadata and tensor names, in our words."""
+"""The torch network in a GGUF file."""
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from torch import Tensor
 
-from glassgpt.core.errors import FormatError
 from glassgpt.formats.gguf import GGUF
+from glassgpt.formats.gguf_tensors import gguf_config, stored_tensors
 from glassgpt.formats.weights import build
-from glassgpt.model.config import ModelConfig, RopeScaling
+from glassgpt.model.config import ModelConfig
 from glassgpt.model.gpt import GPT
-from glassgpt.model.positions import rotary_frequencies
-
-ARCHITECTURES = ("gemma3", "gpt2", "llama", "qwen2", "qwen3")
-
-_TOP = {
-    "token_embd": "embed",
-    "position_embd": "positions",
-    "output_norm": "norm",
-    "output": "head",
-}
-_IN_BLOCK = {
-    "attn_norm": "attention_norm",
-    "attn_q": "attention.q_proj",
-    "attn_k": "attention.k_proj",
-    "attn_v": "attention.v_proj",
-    "attn_output": "attention.out_proj",
-    "attn_q_norm": "attention.q_norm",
-    "attn_k_norm": "attention.k_norm",
-    "post_attention_norm": "attention_post_norm",
-    "ffn_norm": "mlp_norm",
-    "ffn_gate": "mlp.gate",
-    "ffn_up": "mlp.up",
-    "ffn_down": "mlp.down",
-    "post_ffw_norm": "mlp_post_norm",
-}
-
-
-def gguf_config(file: GGUF) -> ModelConfig:
-    """The network that the file's metadata describes.
-
-    Raises:
-        FormatError: the architecture is not one of ours, or a value is missing or impossible.
-    """
-    family = file.require("general.architecture", str)
-    if family not in ARCHITECTURES:
-        raise FormatError(
-            "{file} holds the architecture {family!r}; these can be read: {known}",
-            hint="Use a model of one of these families.",
-            file=file.path.name,
-            family=family,
-            known=", ".join(ARCHITECTURES),
-        )
-    key = family + "."
-    number = (int, float)
-    heads = file.require(key + "attention.head_count", int)
-    width = file.require(key + "embedding_length", int)
-    layers = file.require(key + "block_count", int)
-    if "token_embd.weight" not in file.tensors or not 0 < layers <= len(file.tensors) or heads < 1:
-        raise FormatError(
-            "{file}: {layers} layers and {heads} heads do not fit its {tensors} tensors",
-            hint="The file is damaged; fetch it again.",
-            file=file.path.name,
-            layers=layers,
-            heads=heads,
-            tensors=len(file.tensors),
-        )
-    common = dict(
-        vocab_size=file.tensors["token_embd.weight"].shape[0],
-        n_layer=layers,
-        n_head=heads,
-        n_kv_head=file.get(key + "attention.head_count_kv", int, heads),
-        n_embd=width,
-        head_dim=file.get(key + "attention.key_length", int, width // heads),
-        mlp_dim=file.require(key + "feed_forward_length", int),
-        context_length=file.require(key + "context_length", int),
-        tie_embeddings="output.weight" not in file.tensors,
-        family=family,
-    )
-    if family == "gpt2":
-        eps = file.get(key + "attention.layer_norm_epsilon", number, 1e-5)
-        return ModelConfig.gpt2(**common | {"norm_eps": eps})
-    common |= dict(
-        norm_eps=file.require(key + "attention.layer_norm_rms_epsilon", number),
-        rope_theta=float(file.get(key + "rope.freq_base", number, 10000.0)),
-        rope_scaling=_rope_scaling(file, key, common["head_dim"]),
-    )
-    turned = file.get(key + "rope.dimension_count", int, common["head_dim"])
-    if turned != common["head_dim"]:
-        raise FormatError(
-            "{file} turns {turned} of the {head} numbers in a head; only whole heads can be read",
-            hint="Use a model of one of the usual families.",
-            file=file.path.name,
-            turned=turned,
-            head=common["head_dim"],
-        )
-    if family == "llama":
-        return ModelConfig(**common)
-    if family == "qwen2":
-        return ModelConfig(qkv_bias=True, **common)
-    if family == "qwen3":
-        return ModelConfig(qk_norm=True, **common)
-    window = file.require(key + "attention.sliding_window", int)
-    every = file.get(key + "attention.sliding_window_pattern", int, 6)
-    # The 27 B model alone scales by its width per head instead of the head's own width.
-    scale = 1 / math.sqrt(width / heads) if layers == 62 else None
-    return ModelConfig(
-        qk_norm=True,
-        post_norms=True,
-        mlp="geglu",
-        embed_scale=math.sqrt(width),
-        sliding_window=window,
-        sliding_layers=tuple(i for i in range(layers) if (i + 1) % every),
-        rope_local_theta=float(file.get(key + "rope.freq_base_swa", number, 10000.0)),
-        attention_scale=scale,
-        **common,
-    )
 
 
 def gguf_network(file: GGUF, dtype: torch.dtype, threads: int) -> GPT:
     """The network with the file's weights, dequantised to `dtype`; raises FormatError as `weights.build` does."""
     config = gguf_config(file)
-    return build(config, _renamed(file, config, threads), file.path.name, dtype)
+    return build(config, _dequantized(file, config, threads), file.path.name, dtype)
 
 
-def _renamed(file: GGUF, config: ModelConfig, threads: int) -> Iterator[tuple[str, Tensor]]:
-    for name, array in file.dequantized(threads):
-        if name == "rope_freqs.weight":
-            continue  # read by `_rope_scaling`
-        tensor = torch.from_numpy(array)
-        match = re.fullmatch(r"(?:blk\.(\d+)\.)?(\w+)\.(weight|bias)", name)
-        block, part, kind = match.groups() if match else (None, "", "")
-        if block is not None and part == "attn_qkv":
-            width = config.n_head * config.head_dim
-            sizes = [width, config.n_kv_head * config.head_dim, config.n_kv_head * config.head_dim]
-            if len(tensor) != sum(sizes):
-                raise FormatError("{file}: tensor {name} has {rows} rows; expected {expected}",
-                                  file=file.path.name, name=name, rows=len(tensor), expected=sum(sizes))  # fmt: skip
-            for letter, piece in zip("qkv", tensor.split(sizes), strict=True):
-                yield f"blocks.{block}.attention.{letter}_proj.{kind}", piece
-            continue
-        ours = (_IN_BLOCK if block is not None else _TOP).get(part)
-        if ours is None:
-            raise FormatError(
-                "{file}: tensor {name} is not part of a {family} model as we know it",
-                hint="Use another conversion of this model.",
-                file=file.path.name,
-                name=name,
-                family=config.family,
-            )
-        if config.family == "llama" and part in ("attn_q", "attn_k"):
-            tensor = _halves_from_pairs(tensor, config.head_dim)
-        yield f"blocks.{block}.{ours}.{kind}" if block is not None else f"{ours}.{kind}", tensor
-
-
-def _halves_from_pairs(weight: Tensor, head_dim: int) -> Tensor:
-    """GGUF's Llama rotates neighbours (0, 1), (2, 3), …; we rotate (0, D/2), (1, D/2 + 1), …: reorder the rows."""
-    if len(weight) % head_dim:
-        return weight  # of a wrong shape: `build` says so
-    pairs = weight.unflatten(0, (-1, head_dim // 2, 2))  # [heads, D/2, 2, ...]
-    return pairs.transpose(1, 2).reshape(weight.shape)
-
-
-def _rope_scaling(file: GGUF, key: str, head_dim: int) -> RopeScaling | None:
-    """Rotary scaling from metadata, or from Llama 3's table of divisors."""
-    if "rope_freqs.weight" in file.tensors:
-        given = torch.from_numpy(file.dequantize(file.tensors["rope_freqs.weight"]).copy()).flatten()
-        scaling = RopeScaling("llama3", factor=max(1.0, float(given.max())), original_context=8192)
-        theta = float(file.get(key + "rope.freq_base", (int, float), 10000.0))
-        plain, scaled = rotary_frequencies(head_dim, theta, None)[0], rotary_frequencies(head_dim, theta, scaling)[0]
-        if given.shape == plain.shape and torch.allclose(plain / scaled, given, rtol=1e-3):
-            return scaling
-        raise FormatError(
-            "{file} stretches its rotary positions by a table that is not Llama 3's",
-            hint="Use the model's Hugging Face folder instead.",
-            file=file.path.name,
-        )
-    kind = file.get(key + "rope.scaling.type", str, "none")
-    if kind == "none":
-        return None
-    factor = float(file.get(key + "rope.scaling.factor", (int, float), 1.0))
-    original = file.get(key + "rope.scaling.original_context_length", int, 0)
-    if kind not in ("linear", "yarn"):
-        raise FormatError(
-            "{file} uses the rotary scaling {kind!r}; linear and yarn can be read from GGUF",
-            hint="Use the model's Hugging Face folder instead.",
-            file=file.path.name,
-            kind=kind,
-        )
-    return RopeScaling("linear" if kind == "linear" else "yarn", factor, original)
+def _dequantized(file: GGUF, config: ModelConfig, threads: int) -> Iterator[tuple[str, Tensor]]:
+    with ThreadPoolExecutor(threads) as pool:
+        for name, stored in stored_tensors(file, config):
+            yield name, torch.from_numpy(stored.float32(pool))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from glassgpt.core.errors import FetchError
 from glassgpt.formats.catalog import HubSource
-from glassgpt.formats.packages import Progress
-from glassgpt.formats.space import check_space
+
+if TYPE_CHECKING:
+    from glassgpt.formats.packages import Progress
 
 # Nothing that can carry code: no .bin, .pt, .h5, .msgpack. A chat template is text that is recognised, never run.
 _ALLOWED = re.compile(r"[^./\\][^/\\]*\.(safetensors|json|txt|model|jinja)|(LICEN[CS]E|NOTICE)[^/\\]*", re.IGNORECASE)
@@ -25,6 +27,8 @@ def fetch_from_hub(source: HubSource, folder: Path, progress: Progress | None) -
     """
     try:
         from huggingface_hub import HfApi, hf_hub_download
+
+        from glassgpt.formats.space import check_space
 
         sizes, revision = {source.filename: 0}, source.revision
         if not source.filename:

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from glassgpt.core.errors import FormatError, NotFoundError
 from glassgpt.formats.families import read_settings, weight_names, write_settings
-from glassgpt.formats.weights import build, check_shape, to_save
+from glassgpt.formats.stored import check_shape
+from glassgpt.formats.weights import build, to_save
 from glassgpt.model.config import ModelConfig
 from glassgpt.model.gpt import GPT
 

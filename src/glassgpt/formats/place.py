@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from glassgpt.core.errors import FormatError, NotFoundError
-from glassgpt.core.runs import MODEL, TOKENIZER, is_run
 from glassgpt.formats.fetch import locate
-from glassgpt.text.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from glassgpt.text.tokenizer import Tokenizer
 
 _SETTINGS = ("model.json", "config.json")
 
@@ -22,6 +24,10 @@ def find_model(name: str, *, pull_missing: bool = True) -> Path:
         FormatError: the folder holds no model.
     """
     path = locate(name, pull_missing=pull_missing)
+    if path.is_file():
+        return path
+    from glassgpt.core.runs import is_run
+
     if is_run(path):
         path = _model_of_run(path)
     if path.is_dir() and not any((path / settings).is_file() for settings in _SETTINGS):
@@ -37,6 +43,9 @@ def read_tokenizer(name: str, *, pull_missing: bool = True) -> Tokenizer:
         FetchError: it could not be brought here.
         FormatError: it is damaged, or of a kind that cannot be read.
     """
+    from glassgpt.core.runs import TOKENIZER, is_run
+    from glassgpt.text.tokenizer import Tokenizer
+
     path = locate(name, pull_missing=pull_missing)
     if is_run(path):  # pre-training makes its tokenizer first, long before there is a model
         path = path / TOKENIZER if (path / TOKENIZER).is_dir() else _model_of_run(path)
@@ -48,13 +57,15 @@ def read_tokenizer(name: str, *, pull_missing: bool = True) -> Tokenizer:
             hint="Give a model, or a folder with a tokenizer.json, such as `glassgpt tokenizer train` leaves.",
             folder=path,
         )
-    from glassgpt.formats.gguf import read_gguf  # which needs torch
+    from glassgpt.formats.gguf import read_gguf
 
     with read_gguf(path if path.is_file() else _only_gguf(path)) as file:
         return Tokenizer.from_lists(file.tokenizer_lists())
 
 
 def _model_of_run(run: Path) -> Path:
+    from glassgpt.core.runs import MODEL
+
     if not (run / MODEL).is_dir():
         raise NotFoundError(
             "the run {folder} has no finished model yet", hint="Let it end, or go on with it: --resume.", folder=run

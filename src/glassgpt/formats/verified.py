@@ -6,10 +6,8 @@ it is no protection from someone who can write to the folder.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import secrets
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,8 @@ _MARKER_LIMIT = 1 << 20  # bytes; a real one has a few hundred
 
 def sha256_of(path: Path) -> str:
     """SHA-256 of a file's bytes, in hex."""
+    import hashlib  # loads OpenSSL, which no start without a download needs
+
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -66,6 +66,9 @@ def write_whole(path: Path, chunks: Iterable[bytes]) -> str:
 
     Whatever goes wrong on the way, Ctrl-C too, nothing half stands under the final name.
     """
+    import hashlib
+    import secrets
+
     digest = hashlib.sha256()
     temporary = path.parent / f".part-{secrets.token_hex(4)}-{path.name}"
     try:

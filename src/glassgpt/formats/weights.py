@@ -1,14 +1,14 @@
-"""From named tensors to a network: every format ends here, so every check stands once."""
+"""From named tensors to a network in torch: every format ends here, and every check stands in `stored`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from glassgpt.core.errors import FormatError
+from glassgpt.formats.stored import check_numbers, check_shape
 from glassgpt.model.config import ModelConfig
 from glassgpt.model.gpt import GPT
 
@@ -39,15 +39,9 @@ def build(config: ModelConfig, tensors: Iterable[tuple[str, Tensor]], source: st
                 name=name,
             )
         check_shape(source, name, tuple(tensor.shape), expected[name])
-        # One sum instead of one look at each number: NaN and infinity survive addition. In numpy, on one thread:
-        # waking torch's threads for each of some hundred small tensors took 20 times as long on a busy machine.
-        if not np.isfinite(tensor.float().numpy().sum()):
-            raise FormatError(
-                "{source}: tensor {name} holds NaN or infinite numbers",
-                hint="The file is damaged or the training run diverged; use another copy or checkpoint.",
-                source=source,
-                name=name,
-            )
+        # In numpy, on one thread: waking torch's threads for each of some hundred small tensors took 20 times as
+        # long on a busy machine.
+        check_numbers(source, name, tensor.float().numpy())
         tensor = tensor.to(dtype).contiguous()
         # Where a tensor begins in memory decides how its sums are grouped: aligned, a copy of a model gives the
         # very same numbers (and vector loads never straddle cache lines).
@@ -70,16 +64,3 @@ def to_save(tensor: Tensor) -> Tensor:
     of every weight would double what saving takes."""
     tensor = tensor.detach().cpu().contiguous()
     return tensor if tensor.untyped_storage().nbytes() == tensor.nbytes else tensor.clone()
-
-
-def check_shape(source: str, name: str, given: tuple[int, ...], expected: tuple[int, ...]) -> None:
-    """Raise FormatError unless a tensor has the shape that the settings call for."""
-    if given != expected:
-        raise FormatError(
-            "{source}: tensor {name} has shape {given}; the settings call for {expected}",
-            hint="The weights and the settings are not of the same model.",
-            source=source,
-            name=name,
-            given=list(given),
-            expected=list(expected),
-        )

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from glassgpt.core.errors import ConfigError, InputError
+from glassgpt.model import frequencies
 from glassgpt.model.config import RopeScaling
 
 
@@ -76,8 +77,7 @@ class Rotary(nn.Module):
     def __init__(self, head_dim: int, theta: float = 10000.0, scaling: RopeScaling | None = None) -> None:
         super().__init__()
         self.head_dim, self.theta, self.scaling = head_dim, theta, scaling
-        with torch.device("cpu"):  # real numbers even while the weights around it are built on `meta`
-            inv_freq, self.attention_factor = rotary_frequencies(head_dim, theta, scaling)
+        inv_freq, self.attention_factor = rotary_frequencies(head_dim, theta, scaling)
         self.register_buffer("inv_freq", inv_freq, persistent=False)
 
     inv_freq: Tensor
@@ -101,36 +101,11 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 def rotary_frequencies(head_dim: int, theta: float, scaling: RopeScaling | None) -> tuple[Tensor, float]:
-    """Angles per position for each pair, [head_dim / 2] in float32, and the factor on cosines and sines."""
-    inv_freq = 1.0 / theta ** (torch.arange(0, head_dim, 2, dtype=torch.float32) / head_dim)
-    if scaling is None or scaling.kind == "dynamic":
-        return inv_freq, 1.0
-    if scaling.kind == "linear":
-        return inv_freq / scaling.factor, 1.0
-    if scaling.kind == "llama3":
-        wavelength = 2 * math.pi / inv_freq
-        turns = scaling.original_context / wavelength  # full turns within the trained context
-        keep = (turns - scaling.low_freq_factor) / (scaling.high_freq_factor - scaling.low_freq_factor)
-        keep = keep.clamp(0.0, 1.0)  # 1: keep the frequency, 0: divide it
-        return keep * inv_freq + (1 - keep) * inv_freq / scaling.factor, 1.0
-
-    # yarn (section 3.2 and equation 22): a ramp over dimensions, found from the turns each one makes
-    def dimension(turns: float) -> float:
-        return head_dim * math.log(scaling.original_context / (turns * 2 * math.pi)) / (2 * math.log(theta))
-
-    low = max(math.floor(dimension(scaling.beta_fast)), 0)
-    high = min(math.ceil(dimension(scaling.beta_slow)), head_dim - 1)
-    ramp = (torch.arange(head_dim // 2, dtype=torch.float32) - low) / max(high - low, 0.001)
-    divide = ramp.clamp(0.0, 1.0)
-    factor = scaling.attention_factor
-    if factor is None:
-        factor = 0.1 * math.log(scaling.factor) + 1.0 if scaling.factor > 1 else 1.0
-    return inv_freq / scaling.factor * divide + inv_freq * (1 - divide), factor
+    """`frequencies.rotary_frequencies` as a tensor [D / 2] on the CPU."""
+    inv_freq, factor = frequencies.rotary_frequencies(head_dim, theta, scaling)
+    return torch.from_numpy(inv_freq), factor
 
 
 def dynamic_frequencies(head_dim: int, theta: float, scaling: RopeScaling, length: int) -> Tensor:
-    """NTK-aware frequencies for a sequence of `length` tokens: the base grows past the trained context."""
-    if length > scaling.original_context:
-        stretch = scaling.factor * length / scaling.original_context - (scaling.factor - 1)
-        theta = theta * stretch ** (head_dim / (head_dim - 2))
-    return rotary_frequencies(head_dim, theta, None)[0]
+    """`frequencies.dynamic_frequencies` as a tensor [D / 2] on the CPU."""
+    return torch.from_numpy(frequencies.dynamic_frequencies(head_dim, theta, scaling, length))

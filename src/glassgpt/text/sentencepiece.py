@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from heapq import heapify, heappop, heappush
+from itertools import compress
 
 SPACE = "▁"  # SentencePiece writes a space as U+2581
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6  # token types in GGUF files
@@ -41,16 +42,18 @@ class ScoredPieces:
         self, tokens: Sequence[str], scores: Sequence[float], types: Sequence[int], *, add_space_prefix: bool
     ) -> None:
         self.add_space_prefix = add_space_prefix
-        self._ids = {t: i for i, t in enumerate(tokens) if types[i] == NORMAL}
-        self._cost = {t: -scores[i] for t, i in self._ids.items()}
-        self._bytes = {byte_of(t): i for i, t in enumerate(tokens) if types[i] == BYTE}
-        own = {t.replace(" ", SPACE): i for i, t in enumerate(tokens) if types[i] == USER_DEFINED and t}
+        normal = [t == NORMAL for t in types]
+        others = [i for i, yes in enumerate(normal) if not yes]
+        self._ids = dict(zip(compress(tokens, normal), compress(range(len(tokens)), normal), strict=True))
+        self._scores = scores
+        self._bytes = {byte_of(tokens[i]): i for i in others if types[i] == BYTE}
+        own = {tokens[i].replace(" ", SPACE): i for i in others if types[i] == USER_DEFINED and tokens[i]}
         self._user_defined = own
         longest_first = sorted(own, key=len, reverse=True)
         self._split = re.compile("(" + "|".join(map(re.escape, longest_first)) + ")") if own else None
         # Words can be merged one by one, and cached, but for the few characters after which some entry
         # runs on into the next word (Gemma has one such entry, ">▁</").
-        inner = {c for t in self._ids if SPACE in t for c in _INNER_SPACE.findall(t)}
+        inner = {c for t in self._ids if t.rfind(SPACE) > 0 for c in _INNER_SPACE.findall(t)}
         runs_on = f"(?:(?<=[{re.escape(''.join(sorted(inner)))}]){SPACE}+[^{SPACE}]*)*" if inner else ""
         self._words = re.compile(f"{SPACE}*[^{SPACE}]+{runs_on}|{SPACE}+")
         self._cache: dict[str, tuple[int, ...]] = {}
@@ -96,14 +99,14 @@ class ScoredPieces:
     def _merge(self, word: str) -> list[str]:
         """Symbols left when no adjacent pair is an entry. A linked list of symbols and a heap of pairs:
         O(n log n) in the length of the word."""
-        cost, n = self._cost, len(word)
+        ids, scores, n = self._ids, self._scores, len(word)
         symbols = list(word)
         after, before = list(range(1, n + 1)), list(range(-1, n - 1))
         heap = []
         for i in range(n - 1):
             pair = word[i : i + 2]
-            if pair in cost:
-                heap.append((cost[pair], i, pair))
+            if (known := ids.get(pair)) is not None:
+                heap.append((-scores[known], i, pair))
         heapify(heap)
         while heap:
             _, i, pair = heappop(heap)
@@ -115,22 +118,22 @@ class ScoredPieces:
             if k < n:
                 before[k] = i
                 joined = pair + symbols[k]
-                if joined in cost:
-                    heappush(heap, (cost[joined], i, joined))
+                if (known := ids.get(joined)) is not None:
+                    heappush(heap, (-scores[known], i, joined))
             h = before[i]
             if h >= 0:
                 joined = symbols[h] + pair
-                if joined in cost:
-                    heappush(heap, (cost[joined], h, joined))
+                if (known := ids.get(joined)) is not None:
+                    heappush(heap, (-scores[known], h, joined))
         return [s for s in symbols if s]
 
     def merges(self) -> list[list[str]]:
         """The pairs that merge, best first: what tokenizer.json holds instead of scores."""
         pairs = []
-        for token, cost in self._cost.items():
+        for token, number in self._ids.items():
             for cut in range(len(token) - 1, 0, -1):
                 left, right = token[:cut], token[cut:]
-                if left in self._cost and right in self._cost:
-                    pairs.append((cost, [left, right]))
+                if left in self._ids and right in self._ids:
+                    pairs.append((-self._scores[number], [left, right]))
         pairs.sort(key=lambda pair: pair[0])
         return [pair for _, pair in pairs]

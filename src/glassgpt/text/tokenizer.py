@@ -6,7 +6,6 @@ whatever the text says; `text.template` puts them where they belong, by id.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections import Counter
@@ -19,6 +18,7 @@ from typing import Any, Literal
 from glassgpt.core.errors import FormatError, InputError
 from glassgpt.text import tokenizer_json as tj
 from glassgpt.text.sentencepiece import CONTROL, NORMAL, UNKNOWN, USER_DEFINED, ScoredPieces
+from glassgpt.text.short_texts import short_texts
 from glassgpt.text.stream import StreamDecoder
 from glassgpt.text.tokenizer_files import read_files, refusing_damage
 
@@ -75,18 +75,19 @@ class Tokenizer:
         self._control_ids = frozenset(self._control.values())
         self.vocab_size = max(self._ids.values(), default=-1) + 1
         self._strips_after = {a["id"] for a in spec.get("added_tokens") or [] if a.get("rstrip")}
-        added = {a["content"] for a in spec.get("added_tokens") or []}
+        self._added = {a["content"] for a in spec.get("added_tokens") or []}
         self._tokens = [""] * self.vocab_size
-        self._pieces = [b""] * self.vocab_size
         for token, number in self._ids.items():
             self._tokens[number] = token
-            if number not in self._control_ids:
-                self._pieces[number] = tj.token_piece(token, self.kind, added=token in added)
+        self._pieces: list[bytes | None] = [None] * self.vocab_size  # filled in as they are asked for
         self._prefix_first, self._prefix_everywhere = tj.prefixes(spec)
         self._by_character = self.kind == "characters" and not any(
             [spec["model"].get("merges"), spec.get("normalizer"), spec.get("pre_tokenizer"), spec.get("added_tokens")]
         )
-        self._engine: Any = None if scored else tj.build(tj.plain_spec(spec, self._ids, self._control, prefix=True))
+        plain = self.kind == "bytes" and not scored and not self._prefix_first
+        self._short = short_texts(spec, self._control) if plain else None
+        if not (scored or self._short):
+            _ = self._engine  # what is wrong with the file is said now and not at the first text
         self.bos_id, self.eos_id = self._checked(bos_id), self._checked(eos_id)
         self.add_bos = add_bos and self.bos_id is not None
 
@@ -108,7 +109,7 @@ class Tokenizer:
                 types=len(types),
                 scores=len(lists.scores or []),
             )
-        if len(set(lists.tokens)) != len(lists.tokens):
+        if len(set(lists.tokens)) != len(types):
             twice = Counter(lists.tokens).most_common(1)[0][0]
             raise FormatError("the vocabulary holds {token} twice", hint="The file is damaged.", token=repr(twice)[:60])
         settings: dict[str, Any] = dict(bos_id=lists.bos_id, eos_id=lists.eos_id, add_bos=lists.add_bos)
@@ -129,12 +130,13 @@ class Tokenizer:
                 pre=repr(lists.pre)[:60],
                 known=", ".join(tj.PRE_TOKENIZERS),
             )
+        others = [i for i, t in enumerate(types) if t != NORMAL]
         spec = tj.spec_of_bytes(
             lists.tokens,
-            tj.pairs(lists.merges),
+            lists.merges,
             pre_tokenizer={"type": "Sequence", "pretokenizers": tj.PRE_TOKENIZERS[lists.pre]},
-            control=[i for i, t in enumerate(types) if t in (UNKNOWN, CONTROL)],
-            user_defined=[i for i, t in enumerate(types) if t == USER_DEFINED],
+            control=[i for i in others if types[i] in (UNKNOWN, CONTROL)],
+            user_defined=[i for i in others if types[i] == USER_DEFINED],
             normalizer={"type": "NFC"} if lists.pre == "qwen2" else None,
             ignore_merges=lists.pre in ("llama-bpe", "llama3", "llama-v3"),
         )
@@ -144,7 +146,9 @@ class Tokenizer:
     def _from_scores(
         cls, tokens: list[str], scores: list[float], types: list[int], prefix: bool, settings: dict[str, Any]
     ) -> Tokenizer:
-        types = [CONTROL if token in tj.STRUCTURAL else t for token, t in zip(tokens, types, strict=True)]
+        types = list(types)
+        for i in [i for i, token in enumerate(tokens) if token in tj.STRUCTURAL]:
+            types[i] = CONTROL
         scored = ScoredPieces(tokens, scores, types, add_space_prefix=prefix)
         spec = tj.spec_of_pieces(tokens, [], types, prefix=prefix)  # `save` fills in the merges
         return cls(spec, scored=scored, scores=scores, types=types, **settings)
@@ -171,8 +175,10 @@ class Tokenizer:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         spec = self._spec
-        if self._scored:
-            spec = {**spec, "model": {**spec["model"], "merges": self._scored.merges()}}
+        model = spec["model"]
+        if self._scored or model.get("merges"):
+            merges = self._scored.merges() if self._scored else tj.pairs(model["merges"])
+            spec = {**spec, "model": {**model, "merges": merges}}
         config: dict[str, Any] = {
             "tokenizer_class": "PreTrainedTokenizerFast",
             "clean_up_tokenization_spaces": False,
@@ -215,6 +221,9 @@ class Tokenizer:
             return self._scored.encode(text, prefix=prefix)
         if self._by_character:  # a look-up each; the engine, its plain twin, takes fifty times as long
             return [self._ids[character] for character in text]
+        if self._short and (ids := self._short.encode(text)) is not None:
+            return ids
+        self._short = None  # the engine it is from now on
         engine = self._engine if prefix or not self._prefix_first else self._without_prefix
         return engine.encode(text, add_special_tokens=False).ids
 
@@ -255,7 +264,15 @@ class Tokenizer:
                 id=token_id,
                 largest=self.vocab_size - 1,
             )
-        return self._pieces[token_id] if token_id < self.vocab_size else _UNKNOWN_ID
+        if token_id >= self.vocab_size:
+            return _UNKNOWN_ID
+        if (piece := self._pieces[token_id]) is None:
+            piece = self._pieces[token_id] = self._piece(token_id)
+        return piece
+
+    def _piece(self, token_id: int) -> bytes:
+        token = self._tokens[token_id]
+        return b"" if token_id in self._control_ids else tj.token_piece(token, self.kind, added=token in self._added)
 
     def decode(self, ids: Iterable[int], *, show_control: bool = False) -> str:
         """The text of `ids`: their bytes joined, with U+FFFD for what is not UTF-8. A SentencePiece model
@@ -276,6 +293,8 @@ class Tokenizer:
 
     @cached_property
     def _fingerprint(self) -> str:
+        import hashlib
+
         model = self._spec["model"]
         merges = [self._scores, self._types] if self._scored else tj.pairs(model.get("merges") or [])
         flags = [bool(model.get(f)) for f in ("byte_fallback", "ignore_merges")]
@@ -287,6 +306,10 @@ class Tokenizer:
         return hashlib.sha256(text.encode()).hexdigest()
 
     # Parts
+
+    @cached_property
+    def _engine(self) -> Any:
+        return tj.build(tj.plain_spec(self._spec, self._ids, self._control, prefix=True))
 
     @cached_property
     def _without_prefix(self) -> Any:
@@ -305,8 +328,8 @@ class Tokenizer:
     @cached_property
     def _missing_bytes(self) -> bytes:
         """The bytes that byte-level tokens of one byte cannot spell (SmolLM2 lacks some that are rare)."""
-        single = {p[0] for i, p in enumerate(self._pieces) if len(p) == 1 and i not in self._control_ids}
-        return bytes(b for b in range(256) if b not in single)
+        single = {self._piece(i) for i, token in enumerate(self._tokens) if len(token) == 1}
+        return bytes(b for b in range(256) if bytes([b]) not in single)
 
     @cached_property
     def _missing_table(self) -> bytes:

@@ -163,7 +163,7 @@ def resume_build(
     run.update(kind="build")
     torch.set_num_threads(run.about["threads"])  # those that it began with
     if story.loss_before is None:
-        base = load(tuning.base, device=tuning.train.device, template=tuning.template or None)
+        base = load(tuning.base, in_torch=True, device=tuning.train.device, template=tuning.template or None)
         _measure_before(run, story, base, tuning, tell)
         del base
     tell(Sentence("going on with the training on {count} rows", count=story.train_rows))
@@ -212,7 +212,7 @@ def _prepare(
         template = get_template(tuning.template or SCRATCH_TEMPLATE)
         tokenizer, room = _vocabulary(kept), SCRATCH_CONTEXT
     else:
-        base = load(tuning.base, device=tuning.train.device, template=tuning.template or None)
+        base = load(tuning.base, in_torch=True, device=tuning.train.device, template=tuning.template or None)
         if base.chat_template is None:  # a base model, which has never seen a conversation
             tuning, base.chat_template = replace(tuning, template=PLAIN), get_template(PLAIN)
         tokenizer, template, room = base.tokenizer, base.template, base.context_length
@@ -226,7 +226,7 @@ def _prepare(
     if base is None:
         make_scratch(run.folder / SCRATCH, train_rows, tuning)
         tuning = replace(tuning, base=str(run.folder / SCRATCH))
-        base = load(tuning.base, device=tuning.train.device, template=tuning.template or None)
+        base = load(tuning.base, in_torch=True, device=tuning.train.device, template=tuning.template or None)
     tuning = replace(tuning, train=replace(tuning.train, batch=min(tuning.train.batch, len(train_rows))))
     tuning, refused = prepare_finetune(run, train_rows, held_out, tuning)
     # Few or none: a vocabulary of its own that is not quite the one that lengths were measured with.

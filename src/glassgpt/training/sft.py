@@ -83,7 +83,7 @@ def prepare_finetune(
         InputError: no example is left on one of the sides, or one must not be trained on (see `data.doctor`).
         ConfigError: the model is unknown.
     """
-    base = load(settings.base, template=settings.template or None)
+    base = load(settings.base, in_torch=True, template=settings.template or None)
     context = min(settings.train.context, base.context_length)
     refused: list[Refused] = []
     sides: list[list[Example]] = []
@@ -150,7 +150,9 @@ def _train(
     lora = settings.lora.rank > 0
     # Frozen weights may as well be stored in the type they are multiplied in; weights that are trained are not.
     stored = settings.train.precision if lora else "float32"
-    base = load(settings.base, precision=stored, device=settings.train.device, template=settings.template or None)
+    base = load(
+        settings.base, in_torch=True, precision=stored, device=settings.train.device, template=settings.template or None
+    )
     network = base.network.requires_grad_(True)
     torch.manual_seed(settings.train.seed)
     if lora:
@@ -199,7 +201,7 @@ def _train(
 def _corrected(settings: FineTuneSettings, adapter: dict[str, Tensor], run: Run) -> LanguageModel:
     """The base model in float32 with a trained correction merged into it: added to weights in bfloat16, much of a small
     correction would be rounded away, and those that stayed frozen would not be the base's own."""
-    base = load(settings.base, device=settings.train.device, template=settings.template or None)
+    base = load(settings.base, in_torch=True, device=settings.train.device, template=settings.template or None)
     network = add_lora(base.network, settings.lora.rank, settings.lora.alpha)
     load_adapter(network, adapter, str(run.folder))
     merge_lora(network).eval().requires_grad_(False)

@@ -1,0 +1,91 @@
+"""One measurement of glassgpt's engine, as `_llama` and `_transformers` take theirs.
+
+    python -m benchmarks._ours MEASURE TASK.json
+
+Each measure has one small function that uses nothing but the public face; `task["format"]` is the precision.
+Prints {"values": {"": value}, ...}.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import glassgpt
+from glassgpt.engine.language_model import LanguageModel, Timings
+
+# Bytes of a weight, with the scales of its group.
+SIZES = {"int4": 5 / 8, "int8": 9 / 8, "bfloat16": 2.0, "float32": 4.0}
+
+
+def write(model: LanguageModel, ids: list[int], new: int) -> tuple[Timings, list[int]]:
+    """Greedily, up to `new` tokens; where the time went."""
+    timings = Timings()
+    done = model.generate(ids, max_new_tokens=new, temperature=0, timings=timings)[0]
+    return timings, done.tokens
+
+
+def decode(model: LanguageModel, task: dict[str, Any]) -> dict[str, Any]:
+    """Tokens a second of one stream, the first token left out."""
+    write(model, task["prompt"], 9)
+    timings, tokens = write(model, task["prompt"], task["new"])
+    return {"values": {"": timings.decode_tokens / timings.decode_s}, "tokens": tokens}
+
+
+def prefill(model: LanguageModel, task: dict[str, Any]) -> dict[str, Any]:
+    """Tokens a second of reading a prompt; another of the same length goes before."""
+    ids = task["prompt"]
+    write(model, ids[::-1], 1)
+    timings, _ = write(model, ids, 1)
+    return {"values": {"": timings.prefill_tokens / timings.prefill_s}}
+
+
+def streams(model: LanguageModel, task: dict[str, Any]) -> dict[str, Any]:
+    """Tokens a second of several streams together, their prompts read before."""
+    timings = Timings()
+    model.generate(task["prompts"][0], max_new_tokens=task["new"], num_return_sequences=len(task["prompts"]),
+                   temperature=1.0, seed=1, timings=timings)  # fmt: skip
+    return {"values": {"": timings.decode_tokens / timings.decode_s}}
+
+
+def turn(model: LanguageModel, task: dict[str, Any]) -> dict[str, Any]:
+    """Seconds from a message to the first token of its answer, the conversation before it read already."""
+    write(model, task["history"], 1)
+    began = time.perf_counter()
+    timings, _ = write(model, task["history"] + task["message"], 1)
+    return {"values": {"": timings.first_token_at - began}}
+
+
+def contexts(model: LanguageModel, task: dict[str, Any]) -> dict[str, Any]:
+    """Milliseconds a token where so many stand before it."""
+    values, new = {}, task["new"]
+    for length in task["lengths"]:
+        timings, _ = write(model, task["prompt"][: length - new], new + 1)
+        values[str(length)] = 1000 * timings.decode_s / max(1, timings.decode_tokens)
+    return {"values": values}
+
+
+def widths(model: LanguageModel, task: dict[str, Any]) -> dict[str, Any]:
+    """Milliseconds a token of so many streams at once."""
+    found = {}
+    for count in task["counts"]:
+        speed = streams(model, {"prompts": task["prompts"][:count], "new": task["new"]})["values"][""]
+        found[str(count)] = 1000 / speed
+    return {"values": found}
+
+
+MEASURES = {f.__name__: f for f in (decode, prefill, streams, turn, contexts, widths)}
+
+
+def main() -> None:
+    task = json.loads(Path(sys.argv[2]).read_text())
+    model = glassgpt.load(task["name"], precision=task["format"])
+    size = sum(p.numel() for p in model.network.parameters()) * SIZES[task["format"]]
+    print(json.dumps(MEASURES[sys.argv[1]](model, task) | {"bytes": round(size)}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,306 @@
+"""The engine: answers many requests at once, each as if it were alone (continuous batching).
+
+One thread, started with the first request, plans a step, has it computed, and chooses tokens; whoever asked gets pieces
+through a queue. What the requests are is the scheduler's business, how they are computed the runner's.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from queue import SimpleQueue
+from typing import Any
+
+import numpy as np
+
+from glassgpt.core.errors import FormatError, GlassError
+from glassgpt.core.threads import thread_budget
+from glassgpt.engine import fields
+from glassgpt.engine.network import Network
+from glassgpt.engine.pages import PagePool, pages_for
+from glassgpt.engine.pages import Sequence as Line
+from glassgpt.engine.quantize import Floats
+from glassgpt.engine.request import Piece, Request, Writer
+from glassgpt.engine.runner import Rows, Runner
+from glassgpt.engine.sampling import History, generator, sample
+from glassgpt.engine.scheduler import Counters, Scheduler, Work
+from glassgpt.engine.speculate import PromptLookup
+from glassgpt.text.tokenizer import Tokenizer
+
+Deliver = Callable[[Piece | Exception], None]
+
+
+@dataclass(frozen=True)
+class EngineSettings:
+    """How much an engine takes on.
+
+    - `threads`: to compute with; 0: the whole budget.
+    - `max_running`: requests that are answered at once.
+    - `max_waiting`: requests that may wait beyond those.
+    - `rows_per_step`: the most tokens read in a step, which bounds how long a prompt holds up the others.
+    - `cache_bytes`: memory for keys and values; at least one whole context is held.
+    - `cache_bits`: 32, 16 or 8 for each of their numbers; 0: 32 with float32, else 16.
+    - `speculate`: guess tokens from what stands in the text already; the reply is the same with and without.
+    """
+
+    threads: int = 0
+    max_running: int = 16
+    max_waiting: int = 256
+    rows_per_step: int = 256
+    cache_bytes: int = 1 << 30
+    cache_bits: int = 0
+    speculate: bool = True
+
+
+class Engine:
+    """Answers requests with one network. Safe to use from several threads."""
+
+    def __init__(self, network: Network, tokenizer: Tokenizer, settings: EngineSettings | None = None) -> None:
+        self.network, self.tokenizer, self.settings = network, tokenizer, settings or EngineSettings()
+        config, given = network.config, self.settings
+        bits = given.cache_bits or (32 if network.precision == "float32" else 16)
+        page = config.n_layer * config.n_kv_head * fields.page_bytes(bits, network.shape.head)
+        whole = pages_for(config.context_length)
+        pages = max(whole, min(given.max_running * whole, given.cache_bytes // page))
+        self.runner = Runner(network, threads=given.threads or thread_budget(), pages=pages, rows=given.rows_per_step,
+                             outputs=min(given.rows_per_step, 4 * given.max_running), cache_bits=bits)  # fmt: skip
+        self.scheduler = Scheduler(PagePool(pages), given.max_running, given.max_waiting, given.rows_per_step)
+        self._state = _State()
+        self._thread: threading.Thread | None = None
+        self._end = weakref.finalize(self, _close, self._state, self.runner)
+
+    def submit(self, requests: Sequence[Request], deliver: Sequence[Deliver]) -> list[Line]:
+        """Hand in requests, all or none; each one's pieces are delivered by the engine's thread, the last with a finish
+        reason, or an exception as the last.
+
+        Raises:
+            QueueFull: too many are waiting already.
+            InputError: a request does not fit.
+            ConfigError: an output format is not possible.
+        """
+        lines, streams = [], []
+        for request, give in zip(requests, deliver, strict=True):
+            line = Line("", request.prompt, len(request.prompt) + request.limit)
+            lines.append(line)
+            streams.append(
+                _Stream(request, line, self.tokenizer, give, self._constraint(request), self.settings.speculate)
+            )
+        with self._state.lock:
+            if self._state.closed:
+                raise GlassError("the engine is closed", hint="Load the model again.")
+            self.scheduler.add(*lines)
+            self._state.streams.update(zip(lines, streams, strict=True))
+            if self._thread is None:
+                self._thread = threading.Thread(
+                    target=_loop, args=(self._state, self.scheduler, self.runner), name="glassgpt-engine", daemon=True
+                )
+                self._thread.start()
+            self._state.changed.notify()
+        return lines
+
+    def cancel(self, line: Line) -> None:
+        """End a request that nobody waits for any more; its place is free at once."""
+        with self._state.lock:
+            self.scheduler.cancel(line)
+            self._state.streams.pop(line, None)
+
+    def start(self, requests: Sequence[Request]) -> list[Iterator[Piece]]:
+        """Hand in requests; gives the stream of each. A stream that is closed, or dropped, is cancelled."""
+        queues: list[SimpleQueue[Piece | Exception]] = [SimpleQueue() for _ in requests]
+        lines = self.submit(requests, [queue.put for queue in queues])
+        return [Stream(self, line, queue) for line, queue in zip(lines, queues, strict=True)]
+
+    async def stream(self, request: Request) -> AsyncIterator[Piece]:
+        """As `start`, for one request, for asyncio."""
+        import asyncio
+
+        loop, queue = asyncio.get_running_loop(), asyncio.Queue[Piece | Exception]()
+
+        def deliver(item: Piece | Exception) -> None:
+            loop.call_soon_threadsafe(queue.put_nowait, item)
+
+        (line,) = self.submit([request], [deliver])
+        try:
+            while True:
+                piece = await queue.get()
+                if isinstance(piece, Exception):
+                    raise piece
+                yield piece
+                if piece.finish_reason:
+                    return
+        finally:
+            self.cancel(line)
+
+    def counters(self) -> Counters:
+        """How things stand."""
+        with self._state.lock:
+            return self.scheduler.counters()
+
+    def close(self) -> None:
+        """End the engine's threads. Requests that are not answered yet get an exception."""
+        self._end()
+
+    def _constraint(self, request: Request) -> Any:
+        if request.format is None:
+            return None
+        from glassgpt.engine.constrain import Grammars
+
+        ends = frozenset(request.ends)
+        with self._state.lock:
+            if ends not in self._state.grammars:
+                self._state.grammars[ends] = Grammars(self.tokenizer, self.network.config.vocab_size, ends)
+        return self._state.grammars[ends].constraint(request.format)
+
+
+class Stream(Iterator[Piece]):
+    """The pieces of one request, for a thread that waits for them."""
+
+    def __init__(self, engine: Engine, line: Line, queue: SimpleQueue[Piece | Exception]) -> None:
+        self._engine, self._line, self._queue, self._over = engine, line, queue, False
+
+    def __next__(self) -> Piece:
+        if self._over:
+            raise StopIteration
+        piece = self._queue.get()
+        if isinstance(piece, Exception):
+            self._over = True
+            raise piece
+        self._over = piece.finish_reason is not None
+        return piece
+
+    def close(self) -> None:
+        """Cancels what is left of it."""
+        if not self._over:
+            self._over = True
+            self._engine.cancel(self._line)
+
+    def __del__(self) -> None:
+        self.close()
+
+
+@dataclass
+class _State:
+    """What the engine's thread shares with those who ask; all of it under the lock."""
+
+    lock: Any = field(default_factory=threading.RLock)
+    changed: threading.Condition = field(init=False)
+    streams: dict[Line, _Stream] = field(default_factory=dict)
+    grammars: dict[frozenset[int], Any] = field(default_factory=dict)
+    closed: bool = False
+
+    def __post_init__(self) -> None:
+        self.changed = threading.Condition(self.lock)
+
+
+class _Stream:
+    """One request on its way: chance, history, text and grammar, which nobody else shares."""
+
+    def __init__(self, request: Request, line: Line, tokenizer: Tokenizer, deliver: Deliver, constraint: Any,
+                 speculate: bool) -> None:  # fmt: skip
+        self.request, self.line, self.deliver, self.constraint = request, line, deliver, constraint
+        self.writer = Writer(tokenizer, request)
+        self.random = generator(request.settings.seed or 0, request.index)
+        self.history = History(request.prompt)
+        self.lookup = PromptLookup(request.prompt) if speculate else None
+
+    def take(self, scores: Floats, draft: Sequence[int]) -> list[int]:
+        """Chooses tokens from the scores [N, V] of the last rows: one, and one more as long as the draft was right."""
+        accepted: list[int] = []
+        for number, logits in enumerate(scores):
+            allowed = None if self.constraint is None else self.constraint.allowed()
+            token, logprob = sample(logits, self.request.settings, self.history, self.random, allowed)
+            if not np.isfinite(logprob):
+                raise FormatError(
+                    "the model computed NaN instead of scores",
+                    hint="Its weights are damaged, or do not suit this precision; try --precision float32.",
+                )
+            accepted.append(token)
+            self.history.append(token)
+            if self.constraint is not None:
+                self.constraint.accept(token)
+            for piece in self.writer.push(token, logprob):
+                self.deliver(piece)
+            if self.writer.finish or number == len(draft) or draft[number] != token:
+                break
+        if self.lookup is not None:
+            self.lookup.append(accepted, len(draft))
+        return accepted
+
+    def guess(self) -> list[int]:
+        """Tokens that may come next."""
+        if self.constraint is not None:
+            forced = self.constraint.forced()
+            if forced:
+                return forced
+        return self.lookup.guess() if self.lookup is not None else []
+
+
+def _loop(state: _State, scheduler: Scheduler, runner: Runner) -> None:
+    """The engine's thread. It holds no reference to the engine, so that one that nobody uses any more can go."""
+    while True:
+        with state.lock:
+            while scheduler.idle and not state.closed:
+                state.changed.wait()
+            if state.closed:
+                return
+            work = scheduler.plan()
+        try:
+            scores = runner.run([_rows(piece, runner) for piece in work])
+        except Exception as error:  # all of them are lost, and told; the next request finds the engine ready
+            with state.lock:
+                for piece in work:
+                    _fail(state, scheduler, piece.sequence, error)
+            continue
+        at = 0
+        for piece in work:
+            mine = scores[at : at + piece.outputs]
+            at += piece.outputs
+            _take(state, scheduler, piece, mine)
+
+
+def _take(state: _State, scheduler: Scheduler, work: Work, scores: Floats) -> None:
+    """Lets one request choose from its scores."""
+    line = work.sequence
+    with state.lock:
+        stream = state.streams.get(line)
+    accepted: list[int] = []
+    error = None
+    if stream is not None and work.outputs:
+        try:
+            accepted = stream.take(scores, line.draft)
+        except Exception as problem:
+            error = problem
+    with state.lock:
+        if error is not None:
+            _fail(state, scheduler, line, error)
+        scheduler.advance(work, accepted if error is None else [])
+        if stream is None or stream.writer.finish:
+            scheduler.finish(line)  # after its pages are published: the next turn of a chat finds them
+            state.streams.pop(line, None)
+        elif accepted and line.state == "running":
+            line.draft = stream.guess()
+
+
+def _fail(state: _State, scheduler: Scheduler, line: Line, error: Exception) -> None:
+    scheduler.finish(line)
+    stream = state.streams.pop(line, None)
+    if stream is not None:
+        stream.deliver(error)
+
+
+def _rows(work: Work, runner: Runner) -> Rows:
+    line, back = work.sequence, runner.network.config.ngrams - 1
+    before = line.tokens[max(0, work.start - back) : work.start] if back else ()
+    return Rows(work.ids(), work.start, line.pages, work.outputs, before)
+
+
+def _close(state: _State, runner: Runner) -> None:
+    with state.lock:
+        state.closed = True
+        for stream in state.streams.values():
+            stream.deliver(GlassError("the engine was closed while it wrote", hint="Ask again with a new one."))
+        state.streams.clear()
+        state.changed.notify_all()
+    runner.close()

@@ -1,0 +1,118 @@
+"""Packed weights on disk: quantised once, mapped into memory ever after.
+
+The file is ours alone and lies in the cache folder: a line that says what it is, a JSON header of known size, and the
+arrays, each beginning on 64 bytes. It is taken only where it fits
+the model's file as it is now, and made anew otherwise.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import mmap
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glassgpt.engine.packing import Part, Parts, WideMatrix
+from glassgpt.engine.quantize import QuantizedMatrix
+from glassgpt.formats.catalog import cache_folder
+
+MAGIC = b"glassgpt packed weights 1\n"
+_ALIGNMENT, _MOST = 64, 16 << 20  # bytes; the second: of a header
+_KINDS = ("uint8", "uint16", "float16", "float32")
+
+
+def signature(source: Path, precision: str) -> dict[str, Any]:
+    """What packed weights fit: the model's files as they are, the precision, and the way they are packed."""
+    files = [source] if source.is_file() else sorted(p for p in source.iterdir() if p.is_file())
+    seen = [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
+    code = hashlib.sha256()
+    for name in ("packing.py", "quantize.py", "packed_file.py"):
+        code.update((Path(__file__).parent / name).read_bytes())
+    return {"source": str(source.absolute()), "files": seen, "precision": precision, "code": code.hexdigest()}
+
+
+def place(source: Path, precision: str) -> Path:
+    """Where the packed weights of a model lie, or would."""
+    name = hashlib.sha256(str(source.absolute()).encode()).hexdigest()[:16]
+    return cache_folder() / "packed" / f"{source.stem[:40]}-{name}-{precision}.bin"
+
+
+def save_parts(path: Path, parts: Parts, fits: dict[str, Any]) -> None:
+    """Keep packed weights; raises OSError where the disk refuses them, and leaves nothing half written."""
+    arrays: list[NDArray[Any]] = []
+    described = {name: _describe(part, arrays) for name, part in parts.items()}
+    at, places = 0, []
+    for array in arrays:
+        places.append(at)
+        at += -(-array.nbytes // _ALIGNMENT) * _ALIGNMENT
+    header = json.dumps({"fits": fits, "parts": described, "places": places, "size": at}).encode()
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(MAGIC + len(header).to_bytes(8, "little") + header)
+            start = _start(len(header))
+            for offset, array in zip(places, arrays, strict=True):
+                file.seek(start + offset)
+                file.write(np.ascontiguousarray(array).data)
+            file.truncate(start + at)
+        Path(name).replace(path)
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+def load_parts(path: Path, fits: dict[str, Any]) -> Parts | None:
+    """The packed weights of a file, mapped and not read; None where there is none that fits."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(len(MAGIC) + 8)
+            size = int.from_bytes(head[len(MAGIC) :], "little")
+            if not head.startswith(MAGIC) or size > _MOST:
+                return None
+            header = json.loads(file.read(size))
+            start = _start(size)
+            if header["fits"] != fits or os.fstat(file.fileno()).st_size != start + header["size"]:
+                return None
+            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        places = [start + int(offset) for offset in header["places"]]
+        return {str(name): _restore(part, places, data) for name, part in header["parts"].items()}
+    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError):
+        return None
+
+
+def _describe(part: Part, arrays: list[NDArray[Any]]) -> dict[str, Any]:
+    def note(array: NDArray[Any]) -> dict[str, Any]:
+        arrays.append(array)
+        return {"at": len(arrays) - 1, "shape": list(array.shape), "kind": array.dtype.name}
+
+    if isinstance(part, np.ndarray):
+        return {"array": note(part)}
+    described: dict[str, Any] = {"bits": part.bits, "shape": list(part.shape), "values": note(part.values)}
+    return described | ({"scales": note(part.scales)} if isinstance(part, QuantizedMatrix) else {})
+
+
+def _restore(part: dict[str, Any], places: list[int], data: mmap.mmap) -> Part:
+    def array(told: dict[str, Any]) -> NDArray[Any]:
+        if told["kind"] not in _KINDS:
+            raise ValueError
+        shape = tuple(int(n) for n in told["shape"])
+        flat = np.frombuffer(data, told["kind"], math.prod(shape), places[told["at"]])
+        return flat.reshape(shape)
+
+    if "array" in part:
+        return array(part["array"])
+    rows, columns = part["shape"]
+    if "scales" in part:
+        return QuantizedMatrix(int(part["bits"]), (rows, columns), array(part["values"]), array(part["scales"]))
+    return WideMatrix(int(part["bits"]), (rows, columns), array(part["values"]))
+
+
+def _start(header: int) -> int:
+    return -(-(len(MAGIC) + 8 + header) // _ALIGNMENT) * _ALIGNMENT
