@@ -65,10 +65,9 @@ class Engine:
         whole = pages_for(config.context_length)
         pages = max(whole, min(given.max_running * whole, given.cache_bytes // page))
         self.runner = Runner(network, threads=given.threads or thread_budget(), pages=pages, rows=given.rows_per_step,
-                             outputs=min(given.rows_per_step, 4 * given.max_running), cache_bits=bits)  # fmt: skip
+                             cache_bits=bits)  # fmt: skip
         self.scheduler = Scheduler(PagePool(pages), given.max_running, given.max_waiting, given.rows_per_step)
         self._state = _State()
-        self._thread: threading.Thread | None = None
         self._end = weakref.finalize(self, _close, self._state, self.runner)
 
     def submit(self, requests: Sequence[Request], deliver: Sequence[Deliver]) -> list[Line]:
@@ -92,11 +91,12 @@ class Engine:
                 raise GlassError("the engine is closed", hint="Load the model again.")
             self.scheduler.add(*lines)
             self._state.streams.update(zip(lines, streams, strict=True))
-            if self._thread is None:
-                self._thread = threading.Thread(
+            if not self._state.started:
+                self._state.started = True
+                thread = threading.Thread(
                     target=_loop, args=(self._state, self.scheduler, self.runner), name="glassgpt-engine", daemon=True
                 )
-                self._thread.start()
+                thread.start()
             self._state.changed.notify()
         return lines
 
@@ -188,6 +188,7 @@ class _State:
     changed: threading.Condition = field(init=False)
     streams: dict[Line, _Stream] = field(default_factory=dict)
     grammars: dict[frozenset[int], Any] = field(default_factory=dict)
+    started: bool = False
     closed: bool = False
 
     def __post_init__(self) -> None:
@@ -209,13 +210,13 @@ class _Stream:
         """Chooses tokens from the scores [N, V] of the last rows: one, and one more as long as the draft was right."""
         accepted: list[int] = []
         for number, logits in enumerate(scores):
-            allowed = None if self.constraint is None else self.constraint.allowed()
-            token, logprob = sample(logits, self.request.settings, self.history, self.random, allowed)
-            if not np.isfinite(logprob):
+            if not np.isfinite(logits.max()):
                 raise FormatError(
                     "the model computed NaN instead of scores",
                     hint="Its weights are damaged, or do not suit this precision; try --precision float32.",
                 )
+            allowed = None if self.constraint is None else self.constraint.allowed()
+            token, logprob = sample(logits, self.request.settings, self.history, self.random, allowed)
             accepted.append(token)
             self.history.append(token)
             if self.constraint is not None:
@@ -244,6 +245,7 @@ def _loop(state: _State, scheduler: Scheduler, runner: Runner) -> None:
             while scheduler.idle and not state.closed:
                 state.changed.wait()
             if state.closed:
+                runner.close()  # here, where no step runs
                 return
             work = scheduler.plan()
         try:
@@ -298,9 +300,10 @@ def _rows(work: Work, runner: Runner) -> Rows:
 
 def _close(state: _State, runner: Runner) -> None:
     with state.lock:
+        if not state.started:
+            runner.close()
         state.closed = True
         for stream in state.streams.values():
             stream.deliver(GlassError("the engine was closed while it wrote", hint="Ask again with a new one."))
         state.streams.clear()
         state.changed.notify_all()
-    runner.close()

@@ -178,7 +178,15 @@ def aligned(array: NDArray[T]) -> NDArray[T]:
 
 def empty(shape: tuple[int, ...], kind: Any) -> NDArray[Any]:
     """An array that begins on 64 bytes."""
-    size = math.prod(shape) * np.dtype(kind).itemsize
-    memory = np.empty(size + 64, np.uint8)
+    return _on_line(np.empty(math.prod(shape) * np.dtype(kind).itemsize + 64, np.uint8), shape, kind)
+
+
+def zeros(shape: tuple[int, ...], kind: Any) -> NDArray[Any]:
+    """Zeros that begin on 64 bytes; a large array takes memory only where it is written to."""
+    return _on_line(np.zeros(math.prod(shape) * np.dtype(kind).itemsize + 64, np.uint8), shape, kind)
+
+
+def _on_line(memory: Bytes, shape: tuple[int, ...], kind: Any) -> NDArray[Any]:
+    size = len(memory) - 64
     start = -memory.ctypes.data % 64
     return memory[start : start + size].view(kind).reshape(shape)

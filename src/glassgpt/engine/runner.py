@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from glassgpt.engine import fields
 from glassgpt.engine.native import Work, load_work
 from glassgpt.engine.network import Network
-from glassgpt.engine.quantize import LANES, Floats, aligned
+from glassgpt.engine.quantize import LANES, Floats, zeros
 
 _SPINS = 20_000  # looks for the next step before a thread falls asleep: about a millisecond
 
@@ -51,12 +51,12 @@ class Runner:
         outputs: the most rows with scores in a step.
     """
 
-    def __init__(self, network: Network, *, threads: int, pages: int, rows: int = 256, outputs: int = 64,
+    def __init__(self, network: Network, *, threads: int, pages: int, rows: int = 256, outputs: int = 0,
                  cache_bits: int = 0, work: Work | None = None) -> None:  # fmt: skip
-        self.network, self.pages, self.rows, self.outputs = network, pages, rows, outputs
+        self.network, self.pages, self.rows, self.outputs = network, pages, rows, outputs or rows
         self.cache_bits = cache_bits or (32 if network.precision == "float32" else 16)
-        self._arrays: list[Any] = []
-        self.program = aligned(np.zeros(fields.PROGRAM_FIELDS, np.int64))
+        self.program = zeros((fields.PROGRAM_FIELDS,), np.int64)
+        self._arrays: list[Any] = [self.program, network]  # what a helping thread may still look at
         network.describe(self.program)
         self._allocate(threads)
         self._work = work or load_work()
@@ -68,7 +68,7 @@ class Runner:
         self._end = weakref.finalize(self, _stop, self._shared, self._awake)
 
     def close(self) -> None:
-        """Ends the helping threads."""
+        """Ends the helping threads. Not while a step runs: call it from the thread that runs them."""
         self._end()
 
     def run(self, work: Sequence[Rows]) -> Floats:
@@ -144,12 +144,12 @@ class Runner:
         size = self.pages * config.n_kv_head * fields.page_bytes(self.cache_bits, shape.head)
         self.layers = self._array(fields.LAYERS, self.network.layers.shape, np.int64)  # with a cache of our own
         self.layers[:] = self.network.layers
-        cache = np.empty((config.n_layer, size + 64), np.uint8)  # the system gives memory when it is written to
+        cache = zeros((config.n_layer, -(-size // 64) * 64), np.uint8)  # the system gives memory when it is written to
         self._arrays.append(cache)
-        self.layers[:, fields.CACHE] = [-(-row.ctypes.data // 64) * 64 for row in cache]
+        self.layers[:, fields.CACHE] = [row.ctypes.data for row in cache]
 
     def _array(self, field: int, shape: tuple[int, ...], kind: Any = np.float32) -> NDArray[Any]:
-        array = aligned(np.zeros(shape, kind))
+        array = zeros(shape, kind)
         self._arrays.append(array)
         self.program[field] = array.ctypes.data
         return array
@@ -164,7 +164,7 @@ def _help(work: Work, program: int, index: int, shared: NDArray[np.int64], awake
     while seen >= 0:
         seen = work(program, index, seen, _SPINS)
         awake.clear()
-        if shared[_TURN] == seen:  # looked at after the clearing: whoever sets a turn wakes us after it
+        if 0 <= seen == shared[_TURN]:  # looked at after the clearing: whoever sets a turn wakes us after it
             awake.wait()
 
 

@@ -209,14 +209,14 @@ def _divide(b: Any, x: Any, y: Any) -> Any:
 
 @_instruction(Floats, Floats, Floats)
 def larger(b: Any, x: Any, y: Any) -> Any:
-    """Lane by lane; where one is no number, the other."""
-    return _call(b, "llvm.maxnum.v16f32", _FLOATS, x, y)
+    """Lane by lane; no number where one of them is none."""
+    return _call(b, "llvm.maximum.v16f32", _FLOATS, x, y)
 
 
 @_instruction(Floats, Floats, Floats)
 def smaller(b: Any, x: Any, y: Any) -> Any:
-    """Lane by lane; where one is no number, the other."""
-    return _call(b, "llvm.minnum.v16f32", _FLOATS, x, y)
+    """Lane by lane; no number where one of them is none."""
+    return _call(b, "llvm.minimum.v16f32", _FLOATS, x, y)
 
 
 @_instruction(Floats, Floats)
@@ -274,8 +274,9 @@ def without_first(b: Any, x: Any, count: Any) -> Any:
 
 @_instruction(Floats, Floats, Floats, Floats)
 def keep_from(b: Any, value: Any, x: Any, bound: Any) -> Any:
-    """The value where x is at least the bound or no number; 0 elsewhere."""
-    return b.select(b.fcmp_unordered(">=", x, bound), value, _same(_FLOATS, 0))
+    """The value where x is at least the bound, 0 where it is less, and x where it is no number."""
+    kept = b.select(b.fcmp_ordered(">=", x, bound), value, _same(_FLOATS, 0))
+    return b.select(b.fcmp_unordered("uno", x, x), x, kept)
 
 
 @_instruction(nb.float32, nb.float32)
@@ -292,8 +293,8 @@ def total(b: Any, x: Any) -> Any:
 
 @_instruction(nb.float32, Floats)
 def largest(b: Any, x: Any) -> Any:
-    """The largest of the lanes."""
-    return _fold(b, x, lambda p, q: _call(b, f"llvm.maxnum.v{p.type.count}f32", p.type, p, q))
+    """The largest of the lanes; no number where one of them is none."""
+    return _fold(b, x, lambda p, q: _call(b, f"llvm.maximum.v{p.type.count}f32", p.type, p, q))
 
 
 @_instruction(Ints, Ints, Ints)
