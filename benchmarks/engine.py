@@ -181,6 +181,7 @@ def take_rounds(everyone: list[Side], given: dict[str, dict[str, Any]], what: li
                     if not number and name == what[0]:
                         measure(side, name, given[name], args.threads)
                     side.found.setdefault(name, []).append(measure(side, name, given[name], args.threads))
+                    print(f"round {number + 1}: {name}, {side.label}", file=sys.stderr, flush=True)
                 except RuntimeError as error:
                     side.failed.add(name)
                     side.found.pop(name, None)
@@ -244,6 +245,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=min(2, thread_budget()))
     parser.add_argument("--precisions", nargs="*", default=PRECISIONS, help="of glassgpt")
+    parser.add_argument("--who", nargs="+", default=list(START), choices=list(START))
     parser.add_argument("--limit", type=int, default=8192, help="the longest of the contexts")
     parser.add_argument("--counts", nargs="+", type=int, default=[1, 2, 4, 8, 16, 32], help="the widths")
     parser.add_argument("--peers", type=Path, default=peers.FOLDER, help="the folder of benchmarks.peers")
@@ -264,7 +266,7 @@ def main() -> None:
         print(f"Memory is read at {median(speeds):.1f} GB/s ({min(speeds):.1f} to {max(speeds):.1f})")
     measures = [name for name in what if name != "bandwidth"]
     for name in args.models if measures else []:
-        everyone = sides(name, args.peers if known else None, args.precisions)
+        everyone = [s for s in sides(name, args.peers if known else None, args.precisions) if s.who in args.who]
         loads = take_rounds(everyone, tasks(name, args.limit, args.counts), measures, args)
         print(f"\n## {name}\n\nThe machine's load as the rounds began: {', '.join(f'{x:.1f}' for x in loads)}.")
         for measured in measures:

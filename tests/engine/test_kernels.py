@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from glassgpt.core.errors import ConfigError, FormatError
 from glassgpt.engine import fields
-from glassgpt.engine.dots import features, group_step
+from glassgpt.engine.dots import features, tile_product
 from glassgpt.engine.kernels import multiply_quantized, multiply_wide, quantize_group
 from glassgpt.engine.packing import wide
 from glassgpt.engine.quantize import (
@@ -132,19 +132,17 @@ def test_every_way_of_multiplying_bytes_gives_the_same_bits(bits: int, kinds: fr
         )  # what this processor has not; its own way is compared with itself, another machine's CI does
     matrix, x = quantize(numbers(16, 128, seed=1), bits), numbers(4, 128, seed=2) * 100
     q, scale, total = quantize_rows(x)
-    step, plain = group_step(bits, 4, kinds), group_step(bits, 1, frozenset())
+    step, plain = tile_product(bits, 4, kinds), tile_product(bits, 1, frozenset())
     values, scales = matrix.values.ctypes.data, matrix.scales.ctypes.data
     places = [a.ctypes.data for a in (q, scale, total)]
 
     @numba.njit
     def four(values, scales, x, xs, xt, out):
-        for g in range(4):
-            step(values + g * 64 * bits, scales + g * 64, x + 32 * g, xs + 4 * g, xt + 4 * g, out, 4)
+        step(values, scales, x, xs, xt, out, 4)
 
     @numba.njit
     def one(values, scales, x, xs, xt, out):
-        for g in range(4):
-            plain(values + g * 64 * bits, scales + g * 64, x + 32 * g, xs + 4 * g, xt + 4 * g, out, 4)
+        plain(values, scales, x, xs, xt, out, 4)
 
     together, alone = (aligned(np.zeros((4, LANES), np.float32)) for _ in range(2))
     four(values, scales, *places, together.ctypes.data)

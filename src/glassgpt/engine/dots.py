@@ -16,6 +16,7 @@ from numba.extending import intrinsic
 from glassgpt.engine.fields import GROUP
 
 LANES = 16
+_AHEAD = 1024  # bytes
 _I8, _I16, _I32, _ADDRESS = (ir.IntType(bits) for bits in (8, 16, 32, 64))
 
 
@@ -31,22 +32,21 @@ def features() -> frozenset[str]:
     return frozenset(found | ({"avx512"} if has.get("avx512vnni") and has.get("avx512bw") else set()))
 
 
-def group_step(bits: int, rows: int, kinds: frozenset[str] | None = None) -> Any:
-    """What adds one group of one tile to the sums of `rows` positions, for numba code to call: `(values, scales, x,
-    x_scales, x_sums, sums, groups)`: addresses, and how many groups a position has. `sums` are float32 [rows, 16].
+def tile_product(bits: int, rows: int, kinds: frozenset[str] | None = None) -> Any:
+    """The product of one tile and `rows` positions, for numba code to call: `(values, scales, x, x_scales, x_sums, sums,
+    groups)`: addresses, and how many groups a position has. It writes `sums`, float32 [rows, 16].
 
     `kinds`: as `features` gives them, which are taken unless given."""
 
     @intrinsic
-    def step(typing: Any, values: Any, scales: Any, x: Any, x_scales: Any, x_sums: Any, sums: Any, groups: Any) -> Any:
+    def product(typing: Any, values: Any, scales: Any, x: Any, x_scales: Any, x_sums: Any, sums: Any, groups: Any) -> Any:
         def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
-            for first in range(0, LANES, width(kinds)):
-                _Part(builder, bits, kinds, first).add_rows(rows, *arguments)
+            _Tile(builder, bits, rows, features() if kinds is None else kinds).generate(*arguments)
             return context.get_dummy_value()
 
         return nb.void(*[nb.intp] * 7), generate
 
-    return step
+    return product
 
 
 def width(kinds: frozenset[str] | None = None) -> int:
@@ -55,47 +55,84 @@ def width(kinds: frozenset[str] | None = None) -> int:
     return 16 if "avx512" in kinds else 8 if "avx2" in kinds else 4
 
 
-class _Part:
-    """Some of the sixteen rows of a tile: from number `first` on, as many as a register holds."""
+class _Tile:
+    """Builds the product of a tile. Its sixteen rows are worked on in parts, as many at once as a register holds."""
 
-    def __init__(self, builder: ir.IRBuilder, bits: int, kinds: frozenset[str] | None, first: int) -> None:
-        self.b, self.bits, self.first = builder, bits, first
-        self.kinds = features() if kinds is None else kinds
-        self.lanes = width(self.kinds)
+    def __init__(self, builder: ir.IRBuilder, bits: int, rows: int, kinds: frozenset[str]) -> None:
+        self.b, self.bits, self.rows, self.kinds = builder, bits, rows, kinds
+        self.lanes = width(kinds)
         self.ints, self.floats = ir.VectorType(_I32, self.lanes), ir.VectorType(ir.FloatType(), self.lanes)
         self.halves = ir.VectorType(ir.HalfType(), self.lanes)
 
-    def add_rows(
-        self, rows: int, values: Any, scales: Any, x: Any, x_scales: Any, x_sums: Any, sums: Any, groups: Any
+    def generate(self, values: Any, scales: Any, x: Any, x_scales: Any, x_sums: Any, sums: Any, groups: Any) -> None:
+        # One position is bound by memory, which is read once and in order; of several, a part's sums stay in registers.
+        every = range(0, LANES, self.lanes)
+        for parts in [every] if self.rows == 1 else [[part] for part in every]:
+            self.add_up(list(parts), values, scales, x, x_scales, x_sums, sums, groups)
+
+    def add_up(
+        self, parts: list[int], values: Any, scales: Any, x: Any, x_scales: Any, x_sums: Any, sums: Any, groups: Any
     ) -> None:
+        """The sums of some parts, over all groups."""
         b = self.b
-        # The four bytes of each row that meet the j-th four inputs.
-        weights = [self.load(values, self.ints, 4 * self.lanes, 64 * j + 4 * self.first) for j in range(self.bits)]
-        scale, floor = (
-            b.fpext(self.load(scales, self.halves, 2 * self.lanes, offset + 2 * self.first), self.floats)
-            for offset in (0, 2 * LANES)
-        )
+        places = {(part, row): cgutils.alloca_once(b, self.floats) for part in parts for row in range(self.rows)}
+        for place in places.values():
+            b.store(ir.Constant(self.floats, [0.0] * self.lanes), place)
+        with cgutils.for_range(b, groups, intp=_ADDRESS) as loop:
+            v, s = self.ahead(values, loop.index, 64 * self.bits), self.ahead(scales, loop.index, 4 * LANES)
+            if self.rows == 1:
+                for byte in range(0, 64 * self.bits, 64):
+                    self.fetch(v, _AHEAD + byte)
+                self.fetch(s, _AHEAD // 4)
+            numbers = [self.inputs(row, loop.index, x, x_scales, x_sums, groups) for row in range(self.rows)]
+            for part in parts:
+                low, high = self.weights(v, part)
+                scale, floor = (
+                    b.fpext(self.load(s, self.halves, 2 * self.lanes, offset + 2 * part), self.floats)
+                    for offset in (0, 2 * LANES)
+                )
+                for row, (inputs, by, all_inputs) in enumerate(numbers):
+                    fours = [self.spread(self.load(inputs, _I32, 4, 4 * j)) for j in range(8)]
+                    whole = b.sitofp(self.whole(low, high, fours), self.floats)
+                    total = self.fused(whole, b.fmul(scale, by), b.load(places[part, row]))
+                    b.store(self.fused(floor, all_inputs, total), places[part, row])
+        for (part, row), place in places.items():
+            b.store(b.load(place), self.place(sums, self.floats, 4 * LANES * row + 4 * part), align=4 * self.lanes)
+
+    def inputs(self, row: int, group: Any, x: Any, x_scales: Any, x_sums: Any, groups: Any) -> tuple[Any, Any, Any]:
+        """Where a position's inputs of a group are, their scale and their sum."""
+        at = self.b.add(group, self.b.mul(groups, ir.Constant(_ADDRESS, row)))
+        scale, total = (self.load(self.ahead(a, at, 4), ir.FloatType(), 4) for a in (x_scales, x_sums))
+        return self.ahead(x, at, GROUP), self.spread(scale), self.spread(total)
+
+    def weights(self, values: Any, part: int) -> tuple[list[Any], list[Any]]:
+        """The four bytes of each row that meet the j-th four inputs; where bytes are halved, their lower and upper
+        halves."""
+        b = self.b
+        whole = [self.load(values, self.ints, 4 * self.lanes, 64 * j + 4 * part) for j in range(self.bits)]
         # Without an instruction for whole bytes, a byte is two numbers of four bits.
-        split = self.bits == 4 or "avx512" not in self.kinds
-        low = [b.and_(w, self.same(0x0F0F0F0F)) for w in weights] if split else weights
-        high = [b.and_(b.lshr(w, self.same(4)), self.same(0x0F0F0F0F)) for w in weights] if split else []
-        for row in range(rows):
-            away = b.mul(groups, ir.Constant(_ADDRESS, row))  # groups between this position and the first
-            inputs = b.add(x, b.mul(away, ir.Constant(_ADDRESS, GROUP)))
-            numbers = b.mul(away, ir.Constant(_ADDRESS, 4))
-            fours = [self.spread(self.load(inputs, _I32, 4, 4 * j)) for j in range(8)]
-            if self.bits == 4:
-                whole = self.dot(low + high, fours)
-            elif split:
-                whole = b.add(self.dot(low, fours), b.shl(self.dot(high, fours), self.same(4)))
-            else:
-                whole = self.dot(low, fours)
-            by = self.spread(self.load(b.add(x_scales, numbers), ir.FloatType(), 4))
-            all_inputs = self.spread(self.load(b.add(x_sums, numbers), ir.FloatType(), 4))
-            place = self.place(sums, self.floats, 4 * LANES * row + 4 * self.first)
-            total = b.load(place, align=4 * self.lanes)
-            total = self.fused(b.sitofp(whole, self.floats), b.fmul(scale, by), total)
-            b.store(self.fused(floor, all_inputs, total), place, align=4 * self.lanes)
+        if self.bits == 8 and "avx512" in self.kinds:
+            return whole, []
+        low = [b.and_(w, self.same(0x0F0F0F0F)) for w in whole]
+        return low, [b.and_(b.lshr(w, self.same(4)), self.same(0x0F0F0F0F)) for w in whole]
+
+    def whole(self, low: list[Any], high: list[Any], fours: list[Any]) -> Any:
+        """A group's product in whole numbers."""
+        if self.bits == 4:
+            return self.dot(low + high, fours)
+        if not high:
+            return self.dot(low, fours)
+        return self.b.add(self.dot(low, fours), self.b.shl(self.dot(high, fours), self.same(4)))
+
+    def fetch(self, address: Any, offset: int) -> None:
+        """Asks for memory before it is needed: the processor's own guess is late here."""
+        pointer = self.place(address, _I8, offset)
+        arguments = [pointer, *(ir.Constant(_I32, n) for n in (0, 3, 1))]  # for reading, into all caches, data
+        kind = ir.FunctionType(ir.VoidType(), [a.type for a in arguments])
+        self.b.call(cgutils.get_or_insert_function(self.b.module, kind, "llvm.prefetch.p0"), arguments)
+
+    def ahead(self, address: Any, index: Any, size: int) -> Any:
+        return self.b.add(address, self.b.mul(index, ir.Constant(_ADDRESS, size)))
 
     def dot(self, weights: list[Any], fours: list[Any]) -> Any:
         """Unsigned bytes of the weights (below 16 where there is no instruction for whole ones) times signed bytes of

@@ -16,7 +16,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from glassgpt.engine.dots import group_step, width
+from glassgpt.engine.dots import tile_product, width
 from glassgpt.engine.fields import BIAS, BITS, GROUP, MATRIX_WIDTH, SCALES, VALUES
 from glassgpt.engine.vectors import (
     fma,
@@ -42,8 +42,8 @@ _WIDE_ROWS = 4 if width() == 16 else 2  # the same for float32: as many sums as 
 jit = numba.njit(error_model="numpy", nogil=True)
 inlined = numba.njit(error_model="numpy", nogil=True, forceinline=True)
 
-_four_many, _four_one = group_step(4, ROWS), group_step(4, 1)
-_eight_many, _eight_one = group_step(8, ROWS), group_step(8, 1)
+_four_many, _four_one = tile_product(4, ROWS), tile_product(4, 1)
+_eight_many, _eight_one = tile_product(8, ROWS), tile_product(8, 1)
 
 
 @inlined
@@ -76,28 +76,23 @@ def multiply_quantized(m, q, scale, total, out, stride, rows, first, last, add, 
     rounded: bytes, scales and sums. `stride`: bytes from one position's results to the next one's; `add`: to what is
     there; `scratch`: 256 bytes of this thread's, beginning on 64."""
     bits, groups, bias = get_int(m + 8 * BITS), get_int(m + 8 * MATRIX_WIDTH) // GROUP, get_int(m + 8 * BIAS)
-    group_bytes = 64 * bits
     for tile in range(first, last):
         row = 0
         while row < rows:
-            v = get_int(m + 8 * VALUES) + tile * groups * group_bytes
+            v = get_int(m + 8 * VALUES) + tile * groups * 64 * bits
             s = get_int(m + 8 * SCALES) + tile * groups * 64
             x, xs, xt = q + row * groups * GROUP, scale + row * groups * 4, total + row * groups * 4
             together = row + ROWS <= rows
             count = ROWS if together else 1
-            for r in range(count):
-                store(scratch + 64 * r, spread(np.float32(0)))
-            for group in range(groups):
-                gv, gs, gx, g4 = v + group * group_bytes, s + group * 64, x + group * GROUP, 4 * group
-                if bits == 4:
-                    if together:
-                        _four_many(gv, gs, gx, xs + g4, xt + g4, scratch, groups)
-                    else:
-                        _four_one(gv, gs, gx, xs + g4, xt + g4, scratch, groups)
-                elif together:
-                    _eight_many(gv, gs, gx, xs + g4, xt + g4, scratch, groups)
+            if bits == 4:
+                if together:
+                    _four_many(v, s, x, xs, xt, scratch, groups)
                 else:
-                    _eight_one(gv, gs, gx, xs + g4, xt + g4, scratch, groups)
+                    _four_one(v, s, x, xs, xt, scratch, groups)
+            elif together:
+                _eight_many(v, s, x, xs, xt, scratch, groups)
+            else:
+                _eight_one(v, s, x, xs, xt, scratch, groups)
             for r in range(count):
                 finish(load(scratch + 64 * r), bias, tile, out + (row + r) * stride + tile * 64, add)
             row += count

@@ -176,51 +176,105 @@ def _cached(page, at, kind):
     return load(page + 4 * at)
 
 
-@jit
-def attend(q, out, pages, base, apart, first, last, width, kind, scores):
-    """What a query reads from the positions `first` to `last`: softmax of its products with their keys, times values.
+@inlined
+def _first(position, window):
+    """The first position that is seen from one."""
+    return position - window + 1 if window and position >= window else 0
 
-    `q` (with the scale in it) and `out`: float32 [width]; `pages`: int32, the numbers of the sequence's pages; `base`
-    and `apart`: where page 0 of this head begins, and bytes from a page to the next; `scores`: room for as many
-    float32 as there are positions, in whole pages."""
-    numbers = PAGE * width
-    start, end = first // PAGE, last // PAGE
-    top = spread(np.float32(-np.inf))
-    for j in range(start, end + 1):
-        page = base + get_short_int(pages + 4 * j) * apart
-        even = odd = spread(np.float32(0))
-        for d in range(0, width, 2):
-            even = fma(spread_at(q + 4 * d), _cached(page, d * PAGE, kind), even)
-            odd = fma(spread_at(q + 4 * d + 4), _cached(page, d * PAGE + PAGE, kind), odd)
-        s = even + odd
-        if kind == 8:
-            s = s * load(page + 2 * numbers)
-        if j == end:
-            s = first_lanes(s, last % PAGE + 1)
-        if j == start:
-            s = without_first(s, first % PAGE)
-        store(scores + (j - start) * 64, s)
-        top = larger(top, s)
-    most, sums = spread(largest(top)), spread(np.float32(0))
-    for j in range(end - start + 1):
-        e = exp(load(scores + j * 64) - most)
-        sums = sums + e
-        store(scores + j * 64, e)
-    by = spread(np.float32(1) / total(sums))
-    for d in range(0, width, 32):
-        a = b = c = e = spread(np.float32(0))
-        for j in range(start, end + 1):
+
+def attending(count):
+    """What reads for `count` queries, from 1 to 4, that share a key/value head and a sequence: `(q, q_apart, out,
+    out_apart, pages, base, apart, last, later, window, width, kind, scores, scores_apart)`.
+
+    For each, softmax of its products with the keys it sees, times values. The sums of a query are the same whichever
+    others stand beside it; what they share is the reading of keys and values.
+
+    `q` (with the scale in it) and `out`: float32 [width], so many bytes `apart`; `pages`: int32, the numbers of the
+    sequence's pages; `base` and `apart`: where page 0 of this head begins, and bytes from a page to the next; `last`:
+    the position of the first query, and `later`: how much later each of the others is; `scores`: room for as many
+    float32 as there are positions, in whole pages, for each query."""
+    nothing = np.float32(-np.inf)
+
+    @jit
+    def attend(q, q_apart, out, out_apart, pages, base, apart, last, later, window, width, kind, scores, scores_apart):
+        numbers, end = PAGE * width, last + (count - 1) * later
+        start = _first(last, window) // PAGE
+        a_top = b_top = c_top = d_top = spread(nothing)
+        for j in range(start, end // PAGE + 1):
             page = base + get_short_int(pages + 4 * j) * apart
-            low = first % PAGE if j == start else 0
-            high = last % PAGE + 1 if j == end else PAGE
-            for i in range(low, high):
-                weight = get(scores + (j - start) * 64 + 4 * i)
-                if kind == 8:
-                    weight *= get(page + 2 * numbers + 64 + 4 * i)
-                w, at = spread(weight), numbers + i * width + d
-                if i & 1:  # two sums, so that one need not wait for the other
-                    a, b = fma(w, _cached(page, at, kind), a), fma(w, _cached(page, at + 16, kind), b)
-                else:
-                    c, e = fma(w, _cached(page, at, kind), c), fma(w, _cached(page, at + 16, kind), e)
-        store(out + 4 * d, (a + c) * by)
-        store(out + 4 * d + 64, (b + e) * by)
+            a = b = c = d = spread(np.float32(0))
+            at = q
+            for n in range(width):
+                key = _cached(page, n * PAGE, kind)
+                a = fma(spread_at(at), key, a)
+                if count > 1:
+                    b = fma(spread_at(at + q_apart), key, b)
+                if count > 2:
+                    c = fma(spread_at(at + 2 * q_apart), key, c)
+                if count > 3:
+                    d = fma(spread_at(at + 3 * q_apart), key, d)
+                at += 4
+            if kind == 8:
+                scale = load(page + 2 * numbers)
+                a, b, c, d = a * scale, b * scale, c * scale, d * scale
+            place = scores + (j - start) * 64
+            a_top = _note(a, place, j, last, window, a_top)
+            if count > 1:
+                b_top = _note(b, place + scores_apart, j, last + later, window, b_top)
+            if count > 2:
+                c_top = _note(c, place + 2 * scores_apart, j, last + 2 * later, window, c_top)
+            if count > 3:
+                d_top = _note(d, place + 3 * scores_apart, j, last + 3 * later, window, d_top)
+        pages_seen = end // PAGE + 1 - start
+        a_by = _soften(scores, pages_seen, a_top)
+        b_by = _soften(scores + scores_apart, pages_seen, b_top) if count > 1 else a_by
+        c_by = _soften(scores + 2 * scores_apart, pages_seen, c_top) if count > 2 else a_by
+        d_by = _soften(scores + 3 * scores_apart, pages_seen, d_top) if count > 3 else a_by
+        for n in range(0, width, 16):
+            a = b = c = d = spread(np.float32(0))
+            for j in range(start, end // PAGE + 1):
+                page = base + get_short_int(pages + 4 * j) * apart
+                low = _first(last, window) % PAGE if j == start else 0
+                for i in range(low, min(PAGE, end + 1 - j * PAGE)):
+                    value, weight = _cached(page, numbers + i * width + n, kind), scores + (j - start) * 64 + 4 * i
+                    if kind == 8:
+                        value = value * spread_at(page + 2 * numbers + 64 + 4 * i)
+                    a = fma(spread_at(weight), value, a)
+                    if count > 1:
+                        b = fma(spread_at(weight + scores_apart), value, b)
+                    if count > 2:
+                        c = fma(spread_at(weight + 2 * scores_apart), value, c)
+                    if count > 3:
+                        d = fma(spread_at(weight + 3 * scores_apart), value, d)
+            store(out + 4 * n, a * a_by)
+            if count > 1:
+                store(out + out_apart + 4 * n, b * b_by)
+            if count > 2:
+                store(out + 2 * out_apart + 4 * n, c * c_by)
+            if count > 3:
+                store(out + 3 * out_apart + 4 * n, d * d_by)
+
+    return attend
+
+
+@inlined
+def _note(products, place, page, last, window, top):
+    """Keeps the scores of a page, minus infinity where the query does not look, and the largest so far."""
+    first = _first(last, window)
+    if (page + 1) * PAGE > last + 1:
+        products = first_lanes(products, max(0, last + 1 - page * PAGE))
+    if page * PAGE < first:
+        products = without_first(products, min(PAGE, first - page * PAGE))
+    store(place, products)
+    return larger(top, products)
+
+
+@inlined
+def _soften(scores, pages, top):
+    """Scores to weights, e^(score - the largest); gives one over their sum."""
+    most, sums = spread(largest(top)), spread(np.float32(0))
+    for at in range(scores, scores + 64 * pages, 64):
+        e = exp(load(at) - most)
+        sums = sums + e
+        store(at, e)
+    return spread(np.float32(1) / total(sums))

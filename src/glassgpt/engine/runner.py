@@ -137,7 +137,7 @@ class Runner:
         self._array(fields.ATTENDED, (rows, heads))
         self._array(fields.UP, (rows, gated * shape.mlp))
         self._array(fields.ADDITION, (rows, shape.width))
-        self._array(fields.SCORES, (threads, context))
+        self._array(fields.SCORES, (threads, 4, context))  # for four queries at once
         self._array(fields.SCRATCH, (threads, 64))
         program[fields.THREADS], program[fields.SCORES_BYTES] = threads, 4 * context
         program[fields.CACHE_BITS] = self.cache_bits

@@ -80,7 +80,7 @@ from glassgpt.engine.fields import (
     X,
 )  # fmt: skip
 from glassgpt.engine.kernels import inlined, jit, multiply_quantized, multiply_wide, quantize_group
-from glassgpt.engine.parts import activate, attend, normalise, page_size, remember, rotate, tanh
+from glassgpt.engine.parts import activate, attending, normalise, page_size, remember, rotate, tanh
 from glassgpt.engine.vectors import (
     add_atomic,
     get,
@@ -201,26 +201,64 @@ def _place_row(program, layer, row, head, rows):
         remember(place, position % PAGE, x, x + kv_heads * padded * 4, padded, bits)
 
 
+_attend_1, _attend_2, _attend_3, _attend_4 = (attending(count) for count in (1, 2, 3, 4))
+
+
 @jit
-def _attend_row(program, layer, index, row, head, rows):
-    """One head of a row reads from its sequence."""
+def _attend_rows(program, layer, index, row, together, kv_head, rows):
+    """The queries of one key/value head read from their sequence: those of one row, or, where a row has only one, of
+    `together` rows that follow one another in a sequence."""
     heads, kv_heads = _field(program, HEADS), _field(program, KV_HEADS)
     padded, bits = _field(program, HEAD_PADDED), _field(program, CACHE_BITS)
-    attended = _field(program, ATTENDED)
+    share = heads // kv_heads
     position = get_short_int(_field(program, POSITIONS) + 4 * row)
-    window, first = _field(layer, WINDOW), 0
-    if window and position >= window:
-        first = position - window + 1
+    pages, window = get_int(_field(program, PAGES) + 8 * row), _field(layer, WINDOW)
     size = page_size(bits, padded)
-    attend(
-        _field(program, QKV) + (row * (heads + 2 * kv_heads) + head) * padded * 4,
-        attended + (row * heads + head) * padded * 4, get_int(_field(program, PAGES) + 8 * row),
-        _field(layer, CACHE) + head // (heads // kv_heads) * size, kv_heads * size,
-        first, position, padded, bits, _field(program, SCORES) + index * _field(program, SCORES_BYTES),
-    )  # fmt: skip
+    base, apart = _field(layer, CACHE) + kv_head * size, kv_heads * size
+    room = _field(program, SCORES_BYTES)
+    scores = _field(program, SCORES) + 4 * index * room
+    q_apart, out_apart, later, queries = padded * 4, padded * 4, 0, share
+    if together > 1:
+        q_apart, out_apart, later, queries = (heads + 2 * kv_heads) * padded * 4, heads * padded * 4, 1, together
+    done = 0
+    while done < queries:
+        head = kv_head * share + (0 if later else done)
+        q = _field(program, QKV) + ((row + (done if later else 0)) * (heads + 2 * kv_heads) + head) * padded * 4
+        out = _field(program, ATTENDED) + ((row + (done if later else 0)) * heads + head) * padded * 4
+        last, left = position + done * later, queries - done
+        if left >= 4:
+            _attend_4(q, q_apart, out, out_apart, pages, base, apart, last, later, window, padded, bits, scores, room)
+        elif left == 3:
+            _attend_3(q, q_apart, out, out_apart, pages, base, apart, last, later, window, padded, bits, scores, room)
+        elif left == 2:
+            _attend_2(q, q_apart, out, out_apart, pages, base, apart, last, later, window, padded, bits, scores, room)
+        else:
+            _attend_1(q, q_apart, out, out_apart, pages, base, apart, last, later, window, padded, bits, scores, room)
+        done += min(4, left)
     if _field(_field(layer, OUT_MATRIX), BITS) <= 8:
-        for group in range(head * padded // GROUP, (head + 1) * padded // GROUP):
-            _round_group(attended, _field(program, QUANTIZED), rows, row, heads * padded, group)
+        for r in range(row, row + together):
+            for group in range(kv_head * share * padded // GROUP, (kv_head + 1) * share * padded // GROUP):
+                _round_group(_field(program, ATTENDED), _field(program, QUANTIZED), rows, r, heads * padded, group)
+
+
+@jit
+def _attend_all(program, layer, index, rows):
+    """This thread's share of the queries."""
+    threads, heads, kv_heads = _field(program, THREADS), _field(program, HEADS), _field(program, KV_HEADS)
+    item, row = 0, 0
+    while row < rows:
+        together = 1
+        if heads == kv_heads:  # one query to a key/value head: rows of a sequence share what they read
+            pages = get_int(_field(program, PAGES) + 8 * row)
+            while row + together < rows and together < 4:
+                if get_int(_field(program, PAGES) + 8 * (row + together)) != pages:
+                    break
+                together += 1
+        for kv_head in range(kv_heads):
+            if item % threads == index:
+                _attend_rows(program, layer, index, row, together, kv_head, rows)
+            item += 1
+        row += together
 
 
 @jit
@@ -264,8 +302,7 @@ def step(program, index):
             _place_row(program, layer, item // (heads + kv_heads), item % (heads + kv_heads), rows)
         met += 1
         meet(program, met)
-        for item in range(index, rows * heads, threads):
-            _attend_row(program, layer, index, item // heads, item % heads, rows)
+        _attend_all(program, layer, index, rows)
         met += 1
         meet(program, met)
         matrix, post_norm = _field(layer, OUT_MATRIX), _field(layer, ATTENTION_POST_NORM)
