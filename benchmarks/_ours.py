@@ -10,15 +10,17 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import glassgpt
-from glassgpt.engine.language_model import LanguageModel, Timings
-
-# Bytes of a weight, with the scales of its group.
-SIZES = {"int4": 5 / 8, "int8": 9 / 8, "bfloat16": 2.0, "float32": 4.0}
+from glassgpt.engine.engine import EngineSettings
+from glassgpt.engine.language_model import LanguageModel, Piece, Timings
+from glassgpt.engine.request import Request
+from glassgpt.engine.sampling import SamplingSettings
 
 
 def write(model: LanguageModel, ids: list[int], new: int) -> tuple[Timings, list[int]]:
@@ -45,10 +47,25 @@ def prefill(model: LanguageModel, task: dict[str, Any]) -> dict[str, Any]:
 
 def streams(model: LanguageModel, task: dict[str, Any]) -> dict[str, Any]:
     """Tokens a second of several streams together, their prompts read before."""
-    timings = Timings()
-    model.generate(task["prompts"][0], max_new_tokens=task["new"], num_return_sequences=len(task["prompts"]),
-                   temperature=1.0, seed=1, timings=timings)  # fmt: skip
-    return {"values": {"": timings.decode_tokens / timings.decode_s}}
+    settings, new = SamplingSettings(temperature=0.0, seed=0), task["new"]
+    requests = [Request(list(prompt), new, settings) for prompt in task["prompts"]]
+    firsts: list[float] = []
+
+    def read(stream: Iterator[Piece], start: threading.Barrier) -> None:
+        next(stream)
+        start.wait()
+        firsts.append(time.perf_counter())
+        for _ in stream:
+            pass
+
+    barrier = threading.Barrier(len(requests))
+    streams = model.loop.start(requests)
+    threads = [threading.Thread(target=read, args=(stream, barrier)) for stream in streams]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return {"values": {"": (new - 1) * len(requests) / (time.perf_counter() - min(firsts))}}
 
 
 def turn(model: LanguageModel, task: dict[str, Any]) -> dict[str, Any]:
@@ -82,9 +99,9 @@ MEASURES = {f.__name__: f for f in (decode, prefill, streams, turn, contexts, wi
 
 def main() -> None:
     task = json.loads(Path(sys.argv[2]).read_text())
-    model = glassgpt.load(task["name"], precision=task["format"])
-    size = sum(p.numel() for p in model.network.parameters()) * SIZES[task["format"]]
-    print(json.dumps(MEASURES[sys.argv[1]](model, task) | {"bytes": round(size)}))
+    # Every token computed: guessing is measured elsewhere.
+    model = glassgpt.load(task["name"], precision=task["format"], engine=EngineSettings(speculate=False))
+    print(json.dumps(MEASURES[sys.argv[1]](model, task) | {"bytes": model.loop.network.nbytes}))
 
 
 if __name__ == "__main__":

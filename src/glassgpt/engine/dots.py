@@ -39,7 +39,9 @@ def tile_product(bits: int, rows: int, kinds: frozenset[str] | None = None) -> A
     `kinds`: as `features` gives them, which are taken unless given."""
 
     @intrinsic
-    def product(typing: Any, values: Any, scales: Any, x: Any, x_scales: Any, x_sums: Any, sums: Any, groups: Any) -> Any:
+    def product(
+        typing: Any, values: Any, scales: Any, x: Any, x_scales: Any, x_sums: Any, sums: Any, groups: Any
+    ) -> Any:
         def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
             _Tile(builder, bits, rows, features() if kinds is None else kinds).generate(*arguments)
             return context.get_dummy_value()
