@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from glassgpt.engine import fields
 from glassgpt.engine.load import network_tensors
 from glassgpt.engine.network import Network
 from glassgpt.engine.packing import pack, wide
@@ -150,6 +151,26 @@ def test_a_dynamic_rotation_grows_as_when_every_token_is_decoded_alone():
             expected.append(network(torch.tensor([[token]]), cache=cache)[0, 0].numpy())
     got = scores(packed(network, "float32"), ids, [13, 27], [0, 1, 2])
     np.testing.assert_allclose(got, np.stack(expected), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("precision", ["float32", "int8", "int4"])
+def test_the_mass_of_scores_is_the_one_of_torch(precision: str):
+    network = random_network(FAMILIES["odd sizes"])
+    for threads in (1, 3):
+        runner = packed(network, precision, threads=threads)
+        got = torch.from_numpy(runner.run([Rows(ids_of(network.config, 20), 0, [0, 1], 9)]).copy())
+        np.testing.assert_allclose(runner.masses(9), torch.logsumexp(got.double(), -1), rtol=1e-6)
+
+
+@pytest.mark.parametrize("precision", ["int8", "int4"])
+def test_tokens_that_the_step_looks_up_are_those_of_the_plain_twin(precision: str):
+    runner = packed(random_network(FAMILIES["gemma3"]), precision)
+    assert runner.network.embed_record
+    ids = ids_of(runner.network.config, 20)
+    runner.program[fields.N_LAYERS] = 0
+    runner.run([Rows(ids, 0, [0, 1], 0)])
+    expected = runner.network.inputs(np.array(ids), np.arange(20), [])
+    np.testing.assert_allclose(runner.x[:20], expected, rtol=1e-6)
 
 
 def test_a_smaller_cache_costs_little():

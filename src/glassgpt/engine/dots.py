@@ -33,8 +33,8 @@ def features() -> frozenset[str]:
 
 
 def tile_product(bits: int, rows: int, kinds: frozenset[str] | None = None) -> Any:
-    """The product of one tile and `rows` positions, for numba code to call: `(values, scales, x, x_scales, x_sums, sums,
-    groups)`: addresses, and how many groups a position has. It writes `sums`, float32 [rows, 16].
+    """The product of one tile and `rows` positions, for numba code to call: `(values, scales, x, x_scales, x_sums,
+    sums, groups)`: addresses, and how many groups a position has. It writes `sums`, float32 [rows, 16].
 
     `kinds`: as `features` gives them, which are taken unless given."""
 

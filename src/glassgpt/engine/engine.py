@@ -6,14 +6,13 @@ through a queue. What the requests are is the scheduler's business, how they are
 
 from __future__ import annotations
 
+import math
 import threading
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import Any
-
-import numpy as np
 
 from glassgpt.core.errors import FormatError, GlassError
 from glassgpt.core.threads import thread_budget
@@ -206,17 +205,18 @@ class _Stream:
         self.history = History(request.prompt)
         self.lookup = PromptLookup(request.prompt) if speculate else None
 
-    def take(self, scores: Floats, draft: Sequence[int]) -> list[int]:
-        """Chooses tokens from the scores [N, V] of the last rows: one, and one more as long as the draft was right."""
+    def take(self, scores: Floats, masses: Sequence[float], draft: Sequence[int]) -> list[int]:
+        """Chooses tokens from the scores [N, V] of the last rows and their masses: one, and one more as long as the
+        draft was right."""
         accepted: list[int] = []
-        for number, logits in enumerate(scores):
-            if not np.isfinite(logits.max()):
+        for number, (logits, mass) in enumerate(zip(scores, masses, strict=True)):
+            if not math.isfinite(mass):
                 raise FormatError(
                     "the model computed NaN instead of scores",
                     hint="Its weights are damaged, or do not suit this precision; try --precision float32.",
                 )
             allowed = None if self.constraint is None else self.constraint.allowed()
-            token, logprob = sample(logits, self.request.settings, self.history, self.random, allowed)
+            token, logprob = sample(logits, self.request.settings, self.history, self.random, allowed, mass)
             accepted.append(token)
             self.history.append(token)
             if self.constraint is not None:
@@ -255,14 +255,14 @@ def _loop(state: _State, scheduler: Scheduler, runner: Runner) -> None:
                 for piece in work:
                     _fail(state, scheduler, piece.sequence, error)
             continue
-        at = 0
+        at, masses = 0, runner.masses(len(scores))
         for piece in work:
-            mine = scores[at : at + piece.outputs]
-            at += piece.outputs
-            _take(state, scheduler, piece, mine)
+            end = at + piece.outputs
+            _take(state, scheduler, piece, scores[at:end], masses[at:end])
+            at = end
 
 
-def _take(state: _State, scheduler: Scheduler, work: Work, scores: Floats) -> None:
+def _take(state: _State, scheduler: Scheduler, work: Work, scores: Floats, masses: list[float]) -> None:
     """Lets one request choose from its scores."""
     line = work.sequence
     with state.lock:
@@ -271,7 +271,7 @@ def _take(state: _State, scheduler: Scheduler, work: Work, scores: Floats) -> No
     error = None
     if stream is not None and work.outputs:
         try:
-            accepted = stream.take(scores, line.draft)
+            accepted = stream.take(scores, masses, line.draft)
         except Exception as problem:
             error = problem
     with state.lock:

@@ -14,8 +14,8 @@ BITS, VALUES, SCALES, TILES, MATRIX_WIDTH, BIAS = range(6)
 MATRIX_FIELDS = 6
 
 # A layer. Matrices are addresses of records, norms of float32, cosines and sines of tables by position.
-(ATTENTION_NORM, ATTENTION_NORM_BIAS, QKV_MATRIX, Q_NORM, K_NORM, OUT_MATRIX, ATTENTION_POST_NORM, MLP_NORM, MLP_NORM_BIAS,
- UP_MATRIX, DOWN_MATRIX, MLP_POST_NORM, WINDOW, COSINES, SINES, CACHE) = range(16)  # fmt: skip
+(ATTENTION_NORM, ATTENTION_NORM_BIAS, QKV_MATRIX, Q_NORM, K_NORM, OUT_MATRIX, ATTENTION_POST_NORM, MLP_NORM,
+ MLP_NORM_BIAS, UP_MATRIX, DOWN_MATRIX, MLP_POST_NORM, WINDOW, COSINES, SINES, CACHE) = range(16)  # fmt: skip
 LAYER_FIELDS = 16
 
 # A program: what the model is ...
@@ -25,11 +25,16 @@ LAYER_FIELDS = 16
 # cache line of its own. MET counts up for ever, since some thread may still be looking at it when another begins the
 # next step; MET_BEFORE is what it was then.
 (THREADS, ROWS, OUTPUTS, TURN, MET, MET_BEFORE, X, POSITIONS, PAGES, OUTPUT_ROWS, LOGITS, NORMED, QUANTIZED, HIDDEN,
- HIDDEN_QUANTIZED, QKV, ATTENDED, UP, ADDITION, SCORES, SCORES_BYTES, SCRATCH) = range(16, 38)  # fmt: skip
-PROGRAM_FIELDS = 40
+ HIDDEN_QUANTIZED, QKV, ATTENDED, UP, ADDITION, SCORES, SCORES_BYTES, SCRATCH, EMBED, IDS, MASSES,
+ VOCABULARY) = range(16, 42)  # fmt: skip
+PROGRAM_FIELDS = 48
+
+# EMBED is the tokens' matrix, or 0 where X has been filled already. MASSES are float32 [outputs, chunks, 2]: of so many
+# tiles of a row's scores the largest, and the sum of e^(score - largest).
+CHUNK = 128
 
 # NUMBERS of a program: float32.
-EPS, SCALE, CAP = range(3)
+EPS, SCALE, CAP, EMBED_SCALE = range(4)
 NUMBER_FIELDS = 4
 
 

@@ -20,6 +20,8 @@ from glassgpt.engine.dots import tile_product, width
 from glassgpt.engine.fields import BIAS, BITS, GROUP, MATRIX_WIDTH, SCALES, VALUES
 from glassgpt.engine.vectors import (
     fma,
+    get_byte,
+    get_half,
     get_int,
     larger,
     largest,
@@ -143,3 +145,20 @@ def multiply_wide(m, x, out, stride, rows, first, last, add):
                     a, e = fma(u, spread_at(j), a), fma(w, spread_at(j + 4), e)
                 finish(a + e, bias, tile, o, add)
                 row += 1
+
+
+@jit
+def copy_row(m, row, scale, out):
+    """A row of a quantised matrix as float32, times `scale`, as `QuantizedMatrix.rows` has it."""
+    bits, groups = get_int(m + 8 * BITS), get_int(m + 8 * MATRIX_WIDTH) // GROUP
+    tile, lane = row // 16, row % 16
+    v = get_int(m + 8 * VALUES) + tile * groups * 64 * bits + 4 * lane
+    s = get_int(m + 8 * SCALES) + tile * groups * 64 + 2 * lane
+    for _ in range(groups):
+        step, floor = get_half(s), get_half(s + 32)
+        for i in range(GROUP):
+            q = get_byte(v + i % (4 * bits) // 4 * 64 + i % 4)
+            if bits == 4:
+                q = q & 15 if i < 16 else q >> 4
+            put(out + 4 * i, (np.float32(q) * step + floor) * scale)
+        v, s, out = v + 64 * bits, s + 64, out + 4 * GROUP

@@ -33,8 +33,12 @@ class Network:
         """From the parts that `packing.pack` gives."""
         self.config, self.precision, self.shape, self.parts = config, precision, Shape.of(config), parts
         self._records: list[Any] = []  # what other records tell the addresses of
-        self.embed: Any = parts["embed"]
+        embed: Any = parts["embed"]
+        self.embed = embed
         self.top = self._matrix("head" if "head" in parts else "embed")
+        # Where tokens bring nothing but their own vectors, the step itself looks them up.
+        alone = config.ngrams < 2 and config.positions in ("rotary", "none") and self.embed.bits <= 8
+        self.embed_record = self._matrix("embed") if alone and config.n_embd == self.shape.width else 0
         self.norm, self.norm_bias = self._vector("norm.weight"), self._vector("norm.bias")
         self.places: Any = parts.get("positions.weight")
         if config.positions == "sinusoidal":
@@ -51,6 +55,7 @@ class Network:
         self.numbers[fields.EPS] = config.norm_eps
         self.numbers[fields.SCALE] = config.attention_scale or 1 / math.sqrt(config.head_dim)
         self.numbers[fields.CAP] = config.logit_softcap or 0
+        self.numbers[fields.EMBED_SCALE] = config.embed_scale
 
     @property
     def nbytes(self) -> int:
@@ -67,13 +72,14 @@ class Network:
             fields.HEAD_PADDED: shape.head, fields.MLP: shape.mlp, fields.GATED: config.mlp in ("swiglu", "geglu"),
             fields.BEND: fields.ACTIVATIONS[config.mlp], fields.NUMBERS: self.numbers.ctypes.data,
             fields.LAYERS: self.layers.ctypes.data, fields.NORM: self.norm, fields.NORM_BIAS: self.norm_bias,
-            fields.TOP: self.top,
+            fields.TOP: self.top, fields.EMBED: self.embed_record, fields.VOCABULARY: config.vocab_size,
         }  # fmt: skip
         for field, value in values.items():
             program[field] = value
 
     def inputs(self, ids: NDArray[np.int64], positions: NDArray[np.int64], before: Sequence[Sequence[int]]) -> Floats:
-        """What the first layer gets, [N, padded width]: the tokens' vectors, with those of n-grams and positions.
+        """What the first layer gets, [N, padded width]: the tokens' vectors, with those of n-grams and positions. The
+        plain twin of what the step does itself where there is an `embed_record`.
 
         `before`: for each row the tokens before it, the nearest last, as many as n-grams look back (fewer at the
         beginning); unused by networks without n-grams."""

@@ -49,7 +49,8 @@ _SQRT_2_OVER_PI = np.float32(math.sqrt(2 / math.pi))
 
 @inlined
 def exp(x):
-    """e^x to about one unit in the last place, 0 below -87, and no number where x is none: 2^n times a polynomial of the rest."""
+    """e^x to about one unit in the last place, 0 below -87, and no number where x is none: 2^n times a polynomial
+    of the rest."""
     clipped = smaller(larger(x, spread(np.float32(-87.3))), spread(np.float32(88.3)))
     n = nearest(clipped * spread(_LOG2_E))
     r = fma(n, spread(-_LN_2_HIGH), clipped)

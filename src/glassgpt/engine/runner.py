@@ -20,7 +20,7 @@ from glassgpt.engine.native import Work, load_work
 from glassgpt.engine.network import Network
 from glassgpt.engine.quantize import LANES, Floats, zeros
 
-_SPINS = 20_000  # looks for the next step before a thread falls asleep: about a millisecond
+_SPINS = 200_000  # looks for the next step before a thread falls asleep: some milliseconds
 
 
 @dataclass(frozen=True)
@@ -99,14 +99,25 @@ class Runner:
                 f"{count} rows with {len(output_rows)} outputs are more than {self.rows} and {self.outputs}"
             )
         network.prepare(max(positions) + 1)
-        at = np.array(positions, np.int64)
-        self.x[:count] = network.inputs(np.array(ids, np.int64), at, before)
-        self.positions[:count] = at
+        self.positions[:count] = positions
+        if network.embed_record:
+            self.ids[:count] = ids
+        else:
+            self.x[:count] = network.inputs(np.array(ids, np.int64), np.array(positions, np.int64), before)
         self.page_lists[:count] = np.array([pages.ctypes.data for pages in lists], np.int64)[of_row]
         self.output_rows[: len(output_rows)] = output_rows
         program[fields.ROWS], program[fields.OUTPUTS] = count, len(output_rows)
         self._step()
         return self.logits[: len(output_rows), : network.config.vocab_size]
+
+    def masses(self, outputs: int) -> list[float]:
+        """The natural log of the sum of e^score, over the vocabulary, of each of the last rows with scores; no number
+        where a score was none."""
+        parts = self._masses[:outputs].astype(np.float64)
+        top = parts[:, :, 0].max(axis=1)
+        with np.errstate(invalid="ignore", over="ignore"):
+            weights = parts[:, :, 1] * np.exp(parts[:, :, 0] - top[:, None])
+            return (top + np.log(weights.sum(axis=1))).tolist()
 
     def _step(self) -> None:
         self.program[fields.MET_BEFORE] = self._shared[_MET]
@@ -126,6 +137,8 @@ class Runner:
         program[fields.MET] = program[fields.TURN] + 8 * _MET
         self.x = self._array(fields.X, (rows, shape.width))
         self.positions = self._array(fields.POSITIONS, (rows,), np.int32)
+        self.ids = self._array(fields.IDS, (rows,), np.int32)
+        self._masses = self._array(fields.MASSES, (self.outputs, -(-vocabulary // LANES // fields.CHUNK), 2))
         self.page_lists = self._array(fields.PAGES, (rows,), np.int64)
         self.output_rows = self._array(fields.OUTPUT_ROWS, (self.outputs,), np.int32)
         self.logits = self._array(fields.LOGITS, (self.outputs, vocabulary))

@@ -175,6 +175,7 @@ def sample(
     seen: Seen,
     random: np.random.Generator,
     allowed: np.ndarray | None = None,
+    mass: float | None = None,
 ) -> tuple[int, float]:
     """What `choose` and `log_probability` give, for little more than the price of the second.
 
@@ -183,14 +184,18 @@ def sample(
         seen: the tokens so far, for the penalties. A `History` is the fastest.
         random: one number is drawn, none where the settings are greedy.
         allowed: a mask [V] of the tokens that may come. The log-probability is the model's own, without it.
+        mass: the log of the sum of e^score, if it is known: computing it is most of the work.
 
     Raises:
         ConfigError: the mask has another shape, or a penalty that counts generated tokens is given no history.
         InputError: no token is allowed, or a biased id is not in the vocabulary.
     """
-    mass = nucleus.measure(logits)
-    token = _choose(logits, settings, seen, random, allowed, mass)
-    return token, _log_probability(logits, token, mass)
+    if mass is not None:
+        token = _choose(logits, settings, seen, random, allowed, None)
+        return token, float(logits[token]) - mass
+    weights = nucleus.measure(logits)
+    token = _choose(logits, settings, seen, random, allowed, weights)
+    return token, _log_probability(logits, token, weights)
 
 
 def _choose(

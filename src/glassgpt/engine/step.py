@@ -26,8 +26,11 @@ from glassgpt.engine.fields import (
     CACHE,
     CACHE_BITS,
     CAP,
+    CHUNK,
     COSINES,
     DOWN_MATRIX,
+    EMBED,
+    EMBED_SCALE,
     EPS,
     GATED,
     GROUP,
@@ -36,11 +39,13 @@ from glassgpt.engine.fields import (
     HEADS,
     HIDDEN,
     HIDDEN_QUANTIZED,
+    IDS,
     K_NORM,
     KV_HEADS,
     LAYER_FIELDS,
     LAYERS,
     LOGITS,
+    MASSES,
     MET,
     MET_BEFORE,
     MLP,
@@ -75,23 +80,29 @@ from glassgpt.engine.fields import (
     TURN,
     UP,
     UP_MATRIX,
+    VOCABULARY,
     WIDTH,
     WINDOW,
     X,
 )  # fmt: skip
-from glassgpt.engine.kernels import inlined, jit, multiply_quantized, multiply_wide, quantize_group
-from glassgpt.engine.parts import activate, attending, normalise, page_size, remember, rotate, tanh
+from glassgpt.engine.kernels import copy_row, inlined, jit, multiply_quantized, multiply_wide, quantize_group
+from glassgpt.engine.parts import activate, attending, exp, normalise, page_size, remember, rotate, tanh
 from glassgpt.engine.vectors import (
     add_atomic,
+    first_lanes,
     get,
     get_atomic,
     get_int,
     get_short_int,
     give_way,
+    larger,
+    largest,
     load,
     pause,
+    put,
     spread,
     store,
+    total,
 )  # fmt: skip
 
 
@@ -283,6 +294,10 @@ def step(program, index):
     attended_width, mlp = heads * _field(program, HEAD_PADDED), _field(program, MLP)
     x, normed, quantized = _field(program, X), _field(program, NORMED), _field(program, QUANTIZED)
     post_norm = 0
+    if _field(program, EMBED):
+        for row in range(index, rows, threads):
+            token = get_short_int(_field(program, IDS) + 4 * row)
+            copy_row(_field(program, EMBED), token, _number(program, EMBED_SCALE), x + row * padded * 4)
     for number in range(_field(program, N_LAYERS)):
         layer = _field(program, LAYERS) + number * 8 * LAYER_FIELDS
         matrix = _field(layer, QKV_MATRIX)
@@ -359,6 +374,29 @@ def _score(program, index, met, post_norm):
                 at = logits + (number * tiles + tile) * 64
                 store(at, tanh(load(at) / spread(cap)) * spread(cap))
     meet(program, met + 2)
+    chunks = (tiles + CHUNK - 1) // CHUNK
+    for item in range(index, outputs * chunks, threads):
+        _weigh(logits + item // chunks * tiles * 64, item % chunks, tiles, _field(program, VOCABULARY),
+               _field(program, MASSES) + 8 * item)  # fmt: skip
+    meet(program, met + 3)
+
+
+@jit
+def _weigh(row, chunk, tiles, vocabulary, out):
+    """The largest of some of a row's scores, and the sum of e^(score - largest)."""
+    first, last = chunk * CHUNK, min(tiles, (chunk + 1) * CHUNK)
+    top = spread(np.float32(-np.inf))
+    for tile in range(first, last):
+        at = row + tile * 64
+        if (tile + 1) * 16 > vocabulary:  # what the last tile is filled up with
+            store(at, first_lanes(load(at), vocabulary - tile * 16))
+        top = larger(top, load(at))
+    most = largest(top)
+    sums = spread(np.float32(0))
+    for tile in range(first, last):
+        sums = sums + exp(load(row + tile * 64) - spread(most))
+    put(out, most)
+    put(out + 4, total(sums))
 
 
 @jit

@@ -147,6 +147,18 @@ def put(b: Any, address: Any, value: Any) -> Any:
     b.store(value, _at(b, address, _F32), align=4)
 
 
+@_instruction(nb.intp, nb.intp)
+def get_byte(b: Any, address: Any) -> Any:
+    """One unsigned byte."""
+    return b.zext(b.load(_at(b, address, _I8), align=1), _I64)
+
+
+@_instruction(nb.float32, nb.intp)
+def get_half(b: Any, address: Any) -> Any:
+    """One float16, widened."""
+    return b.fpext(b.load(_at(b, address, ir.HalfType()), align=2), _F32)
+
+
 @_instruction(nb.void, nb.intp, nb.float32)
 def put_half(b: Any, address: Any, value: Any) -> Any:
     """One float32, rounded to float16."""
