@@ -57,4 +57,5 @@ clean: ## remove .venv and the caches of the tools
 $(READY): pyproject.toml constraints.txt tools/setup_env.py $(shell test -x $(PY) || echo FORCE)
 	@command -v $(PYTHON) >/dev/null || { echo "no $(PYTHON) here: install Python 3.11 or newer, or name one with PYTHON=" >&2; exit 1; }
 	@$(PYTHON) tools/setup_env.py
+	@$(PY) -m glassgpt.engine.native
 	@touch $@

@@ -227,7 +227,7 @@ def test_a_closed_stream_frees_its_place_at_once(packed, tokenizer):
     dropped = engine.start([long])[0]
     del dropped
     gc.collect()
-    assert engine.counters().running == 0
+    _wait_for(lambda: engine.counters().running == 0)
     engine.close()
 
 
@@ -263,6 +263,29 @@ def test_a_model_that_computes_no_numbers_says_so_and_others_go_on(network, toke
         with pytest.raises(FormatError, match="NaN"):
             list(engine.start([Request([1, 2, 3], 5, SamplingSettings(seed=0))])[0])
     engine.close()
+
+
+def test_whoever_cannot_be_told_stops_nobody_else(packed, tokenizer):
+    engine = Engine(packed, tokenizer)
+
+    def gone(item) -> None:
+        raise RuntimeError("nobody listens")
+
+    engine.submit([Request([1, 2, 3], 20, SamplingSettings(seed=0))], [gone])
+    request = Request([1, 2, 3], 20, SamplingSettings(seed=0))
+    assert list(engine.start([request])[0]) == alone(packed, tokenizer, request)
+    _wait_for(lambda: engine.counters().running == 0)
+    engine.close()
+
+
+def test_a_mistake_in_the_engine_is_told_and_nobody_waits_for_ever(packed, tokenizer, monkeypatch):
+    engine = Engine(packed, tokenizer)
+    monkeypatch.setattr(engine.scheduler, "plan", lambda: 1 / 0)
+    monkeypatch.setattr(threading, "excepthook", lambda args: None)
+    with pytest.raises(ZeroDivisionError):
+        list(engine.start([Request([1, 2, 3], 20, SamplingSettings(seed=0))])[0])
+    with pytest.raises(GlassError, match="closed"):
+        engine.start([Request([1], 5, SamplingSettings(seed=0))])
 
 
 def test_a_closed_engine_answers_with_an_error_and_its_threads_end(packed, tokenizer):

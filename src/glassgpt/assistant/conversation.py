@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from glassgpt.core.errors import InputError
 from glassgpt.engine.language_model import LanguageModel
-from glassgpt.engine.request import sampling_settings
+from glassgpt.engine.request import Completion, sampling_settings
 from glassgpt.text.template import Encoded, Message
 
 # Small models wander at higher temperatures and lose the thread under a repetition penalty; compared in docs/log.md.
@@ -22,15 +22,21 @@ class Reply(str):
     - `finish_reason`: "stop"; "length" when the token limit cut it off; "interrupted" when the user did.
     - `left_out`: the earlier messages that no longer fitted the model's context when it was written.
     - `tokens`: how many were generated.
+    - `completion`: how it was generated, for `model.receipt`; None where it did not come to its end.
     """
 
     finish_reason: str
     left_out: tuple[Message, ...]
     tokens: int
+    completion: Completion | None
 
-    def __new__(cls, text: str, finish_reason: str, left_out: tuple[Message, ...] = (), tokens: int = 0) -> Reply:
+    def __new__(
+        cls, text: str, finish_reason: str, left_out: tuple[Message, ...] = (), tokens: int = 0,
+        completion: Completion | None = None,
+    ) -> Reply:  # fmt: skip
         reply = super().__new__(cls, text)
         reply.finish_reason, reply.left_out, reply.tokens = finish_reason, left_out, tokens
+        reply.completion = completion
         return reply
 
 
@@ -119,12 +125,14 @@ class Chat:
         except Exception:
             raise  # a failure leaves the conversation as it was, so that the same can be said again
         except BaseException:  # the user stopped it (Ctrl-C, or a closed stream)
-            self._remember(question, written, finish, fitted, count)
+            self._remember(question, written, finish, fitted, count, None)
             raise
-        self._remember(question, written, finish, fitted, count)
+        self._remember(question, written, finish, fitted, count, getattr(pieces, "completion", None))
 
-    def _remember(self, question: Message, written: str, finish: str, fitted: Fitted, count: int) -> None:
-        self.reply = Reply(self.template.reply(written), finish, fitted.left_out, count)
+    def _remember(
+        self, question: Message, written: str, finish: str, fitted: Fitted, count: int, completion: Completion | None
+    ) -> None:
+        self.reply = Reply(self.template.reply(written), finish, fitted.left_out, count, completion)
         self.messages += [question, {"role": "assistant", "content": str(self.reply)}]
 
     def _reserve(self) -> int:

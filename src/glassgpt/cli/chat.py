@@ -66,6 +66,7 @@ def run(args: argparse.Namespace) -> int:
                 "finish_reason": reply.finish_reason,
                 "tokens": reply.tokens,
                 "left_out": list(reply.left_out),
+                "receipt": model.receipt(reply.completion).to_dict() if reply.completion else None,
             }
         )
         return 0

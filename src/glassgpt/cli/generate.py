@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from glassgpt.cli.options import add_model_options, add_sampling_options, load_model, print_json, sampling_given
+from glassgpt.cli.options import (
+    add_model_options,
+    add_sampling_options,
+    load_model,
+    note,
+    print_json,
+    sampling_given,
+)  # fmt: skip
+from glassgpt.core.errors import ConfigError, FormatError
 from glassgpt.core.words import say
+
+if TYPE_CHECKING:
+    from glassgpt.engine.constrain import OutputFormat
 
 _IMPORTED_AT = time.time()
 
@@ -19,7 +31,10 @@ def add_parser(verbs: Any, common: argparse.ArgumentParser, language: str) -> No
     """Describe the verb."""
     parser = verbs.add_parser("generate", parents=[common], help=say("continue a text", language))
     add_model_options(parser, language)
-    parser.add_argument("--prompt", required=True, metavar="TEXT", help=say("the text to continue", language))
+    parser.add_argument("--prompt", metavar="TEXT", help=say("the text to continue", language))
+    parser.add_argument("--receipt", metavar="FILE",
+                        help=say("compute a reply again from what --json printed, and see that it is the same",
+                                 language))  # fmt: skip
     add_sampling_options(parser, language, {})
     parser.add_argument("--max-length", type=int, metavar="N",
                         help=say("the older limit, which counts the prompt too", language))  # fmt: skip
@@ -27,17 +42,28 @@ def add_parser(verbs: Any, common: argparse.ArgumentParser, language: str) -> No
                         help=say("how many different continuations (default: 1)", language))  # fmt: skip
     parser.add_argument("--stop", action="append", default=[], metavar="TEXT",
                         help=say("end before this text; may be given several times", language))  # fmt: skip
+    parser.add_argument("--json-schema", metavar="FILE",
+                        help=say("the text must be JSON of this schema", language))  # fmt: skip
+    parser.add_argument("--regex", metavar="R", help=say("the text must match this regular expression", language))
+    parser.add_argument("--choice", action="append", default=[], metavar="TEXT",
+                        help=say("the text must be this or another choice; give it several times",
+                                 language))  # fmt: skip
     parser.add_argument("--json", action="store_true", help=say("print the result as JSON", language))
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Continue the prompt and print the text, as it comes where there is one."""
+    if (args.prompt is None) == (args.receipt is None):
+        raise ConfigError("generate needs --prompt or --receipt", hint="Give one of them.")
+    if args.receipt is not None:
+        return _repeat(args)
     model, load_s = load_model(args)
     settings: dict[str, Any] = sampling_given(args) | {
         "max_new_tokens": args.max_new_tokens,
         "max_length": args.max_length,
         "stop": args.stop,
+        "format": _format(args),
     }
     if not args.json and args.num_return_sequences == 1:
         for text in model.stream(args.prompt, **settings):
@@ -68,6 +94,7 @@ def run(args: argparse.Namespace) -> int:
                     "tokens": completion.tokens,
                     "finish_reason": completion.finish_reason,
                     "logprobs": completion.logprobs,
+                    "receipt": model.receipt(completion).to_dict(),
                 }
                 for completion in completions
             ],
@@ -80,6 +107,40 @@ def run(args: argparse.Namespace) -> int:
             },
         }
     )
+    return 0
+
+
+def _format(args: argparse.Namespace) -> OutputFormat | None:
+    """What the text must match; raises ConfigError or FormatError."""
+    if args.json_schema is None and args.regex is None and not args.choice:
+        return None
+    from glassgpt.engine.constrain import OutputFormat
+
+    schema = None
+    if args.json_schema is not None:
+        try:
+            schema = json.loads(Path(args.json_schema).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            raise FormatError(
+                "{path} holds no JSON schema", hint="Give a JSON file with the schema.", path=args.json_schema
+            ) from None
+    return OutputFormat(json_schema=schema, regex=args.regex, choices=tuple(args.choice) or None)
+
+
+def _repeat(args: argparse.Namespace) -> int:
+    """Compute what a receipt tells of, and compare."""
+    from glassgpt.engine.receipt import check, read_receipt, same_tokens
+
+    found = read_receipt(args.receipt)
+    args.model, args.precision = args.model or found.model, found.precision
+    model, _ = load_model(args, in_torch=found.path == "torch")
+    completion = model.repeat(check(found, model))
+    same_tokens(found, completion.tokens)
+    if args.json:
+        print_json({"same": True, "text": completion.text, "tokens": completion.tokens})
+    else:
+        print(completion.text)
+        note(say("The same {count} tokens as in the receipt.", args.language, count=len(completion.tokens)))
     return 0
 
 

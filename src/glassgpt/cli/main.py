@@ -14,11 +14,24 @@ from collections.abc import Sequence
 from typing import TextIO
 
 from glassgpt import __version__
-from glassgpt.cli import build, chat, clean, doctor, evaluate, finetune, generate, models, pretrain, tokenizer, verify
+from glassgpt.cli import (
+    bench,
+    build,
+    chat,
+    clean,
+    doctor,
+    evaluate,
+    finetune,
+    generate,
+    models,
+    pretrain,
+    tokenizer,
+    verify,
+)
 from glassgpt.core.errors import GlassError
 from glassgpt.core.words import LANGUAGES, choose_language, say
 
-VERBS = (chat, generate, models, build, clean, doctor, tokenizer, pretrain, finetune, verify, evaluate)
+VERBS = (chat, generate, models, build, clean, doctor, tokenizer, pretrain, finetune, verify, evaluate, bench)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

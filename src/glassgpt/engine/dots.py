@@ -32,18 +32,19 @@ def features() -> frozenset[str]:
     return frozenset(found | ({"avx512"} if has.get("avx512vnni") and has.get("avx512bw") else set()))
 
 
-def tile_product(bits: int, rows: int, kinds: frozenset[str] | None = None) -> Any:
+def tile_product(bits: int, rows: int, kinds: frozenset[str] | None = None, *, fetch: bool = True) -> Any:
     """The product of one tile and `rows` positions, for numba code to call: `(values, scales, x, x_scales, x_sums,
     sums, groups)`: addresses, and how many groups a position has. It writes `sums`, float32 [rows, 16].
 
-    `kinds`: as `features` gives them, which are taken unless given."""
+    `kinds`: as `features` gives them, which are taken unless given. `fetch`: the weights come from memory, and are
+    asked for ahead."""
 
     @intrinsic
     def product(
         typing: Any, values: Any, scales: Any, x: Any, x_scales: Any, x_sums: Any, sums: Any, groups: Any
     ) -> Any:
         def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
-            _Tile(builder, bits, rows, features() if kinds is None else kinds).generate(*arguments)
+            _Tile(builder, bits, rows, features() if kinds is None else kinds, fetch).generate(*arguments)
             return context.get_dummy_value()
 
         return nb.void(*[nb.intp] * 7), generate
@@ -60,8 +61,8 @@ def width(kinds: frozenset[str] | None = None) -> int:
 class _Tile:
     """Builds the product of a tile. Its sixteen rows are worked on in parts, as many at once as a register holds."""
 
-    def __init__(self, builder: ir.IRBuilder, bits: int, rows: int, kinds: frozenset[str]) -> None:
-        self.b, self.bits, self.rows, self.kinds = builder, bits, rows, kinds
+    def __init__(self, builder: ir.IRBuilder, bits: int, rows: int, kinds: frozenset[str], fetch: bool) -> None:
+        self.b, self.bits, self.rows, self.kinds, self.fetching = builder, bits, rows, kinds, fetch
         self.lanes = width(kinds)
         self.ints, self.floats = ir.VectorType(_I32, self.lanes), ir.VectorType(ir.FloatType(), self.lanes)
         self.halves = ir.VectorType(ir.HalfType(), self.lanes)
@@ -82,7 +83,7 @@ class _Tile:
             b.store(ir.Constant(self.floats, [0.0] * self.lanes), place)
         with cgutils.for_range(b, groups, intp=_ADDRESS) as loop:
             v, s = self.ahead(values, loop.index, 64 * self.bits), self.ahead(scales, loop.index, 4 * LANES)
-            if self.rows == 1:
+            if self.fetching and parts[0] == 0:
                 for byte in range(0, 64 * self.bits, 64):
                     self.fetch(v, _AHEAD + byte)
                 self.fetch(s, _AHEAD // 4)

@@ -6,9 +6,11 @@ through a queue. What the requests are is the scheduler's business, how they are
 
 from __future__ import annotations
 
+import contextlib
 import math
 import threading
 import weakref
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from queue import SimpleQueue
@@ -93,7 +95,7 @@ class Engine:
             if not self._state.started:
                 self._state.started = True
                 thread = threading.Thread(
-                    target=_loop, args=(self._state, self.scheduler, self.runner), name="glassgpt-engine", daemon=True
+                    target=_serve, args=(self._state, self.scheduler, self.runner), name="glassgpt-engine", daemon=True
                 )
                 thread.start()
             self._state.changed.notify()
@@ -176,7 +178,9 @@ class Stream(Iterator[Piece]):
             self._engine.cancel(self._line)
 
     def __del__(self) -> None:
-        self.close()
+        # Whoever collects garbage may be the engine's own thread, in the middle of a plan: it is told, and acts later.
+        if not self._over:
+            self._engine._state.dropped.append(self._line)
 
 
 @dataclass
@@ -187,6 +191,7 @@ class _State:
     changed: threading.Condition = field(init=False)
     streams: dict[Line, _Stream] = field(default_factory=dict)
     grammars: dict[frozenset[int], Any] = field(default_factory=dict)
+    dropped: deque[Line] = field(default_factory=deque)  # requests whose streams nobody holds any more
     started: bool = False
     closed: bool = False
 
@@ -238,8 +243,22 @@ class _Stream:
         return self.lookup.guess() if self.lookup is not None else []
 
 
-def _loop(state: _State, scheduler: Scheduler, runner: Runner) -> None:
+def _serve(state: _State, scheduler: Scheduler, runner: Runner) -> None:
     """The engine's thread. It holds no reference to the engine, so that one that nobody uses any more can go."""
+    try:
+        _loop(state, scheduler, runner)
+    except Exception as error:  # a mistake of ours: nobody may wait for ever
+        with state.lock:
+            state.closed = True
+            for line in list(state.streams):
+                stream = state.streams.pop(line)
+                with contextlib.suppress(Exception):
+                    stream.deliver(error)
+        runner.close()
+        raise
+
+
+def _loop(state: _State, scheduler: Scheduler, runner: Runner) -> None:
     while True:
         with state.lock:
             while scheduler.idle and not state.closed:
@@ -247,6 +266,10 @@ def _loop(state: _State, scheduler: Scheduler, runner: Runner) -> None:
             if state.closed:
                 runner.close()  # here, where no step runs
                 return
+            while state.dropped:
+                line = state.dropped.popleft()
+                scheduler.cancel(line)
+                state.streams.pop(line, None)
             work = scheduler.plan()
         try:
             scores = runner.run([_rows(piece, runner) for piece in work])
@@ -289,7 +312,8 @@ def _fail(state: _State, scheduler: Scheduler, line: Line, error: Exception) -> 
     scheduler.finish(line)
     stream = state.streams.pop(line, None)
     if stream is not None:
-        stream.deliver(error)
+        with contextlib.suppress(Exception):  # whoever asked may be gone
+            stream.deliver(error)
 
 
 def _rows(work: Work, runner: Runner) -> Rows:
@@ -303,7 +327,8 @@ def _close(state: _State, runner: Runner) -> None:
         if not state.started:
             runner.close()
         state.closed = True
-        for stream in state.streams.values():
-            stream.deliver(GlassError("the engine was closed while it wrote", hint="Ask again with a new one."))
-        state.streams.clear()
+        for line in list(state.streams):
+            stream = state.streams.pop(line)
+            with contextlib.suppress(Exception):
+                stream.deliver(GlassError("the engine was closed while it wrote", hint="Ask again with a new one."))
         state.changed.notify_all()

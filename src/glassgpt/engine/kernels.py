@@ -44,8 +44,8 @@ _WIDE_ROWS = 4 if width() == 16 else 2  # the same for float32: as many sums as 
 jit = numba.njit(error_model="numpy", nogil=True)
 inlined = numba.njit(error_model="numpy", nogil=True, forceinline=True)
 
-_four_many, _four_one = tile_product(4, ROWS), tile_product(4, 1)
-_eight_many, _eight_one = tile_product(8, ROWS), tile_product(8, 1)
+_four_first, _four_many, _four_one = tile_product(4, ROWS), tile_product(4, ROWS, fetch=False), tile_product(4, 1)
+_eight_first, _eight_many, _eight_one = tile_product(8, ROWS), tile_product(8, ROWS, fetch=False), tile_product(8, 1)
 
 
 @inlined
@@ -87,10 +87,14 @@ def multiply_quantized(m, q, scale, total, out, stride, rows, first, last, add, 
             together = row + ROWS <= rows
             count = ROWS if together else 1
             if bits == 4:
-                if together:
+                if together and row == 0:
+                    _four_first(v, s, x, xs, xt, scratch, groups)
+                elif together:
                     _four_many(v, s, x, xs, xt, scratch, groups)
                 else:
                     _four_one(v, s, x, xs, xt, scratch, groups)
+            elif together and row == 0:
+                _eight_first(v, s, x, xs, xt, scratch, groups)
             elif together:
                 _eight_many(v, s, x, xs, xt, scratch, groups)
             else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,9 +16,11 @@ from glassgpt.engine.request import (
     Completion,
     FinishReason,
     Piece,
+    PieceStream,
     Request,
     StopStrings,
     Timings,
+    completion_of,
     plan_length,
     sampling_settings,
 )  # fmt: skip
@@ -28,6 +31,7 @@ from glassgpt.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from glassgpt.engine.constrain import OutputFormat
+    from glassgpt.engine.receipt import Receipt
     from glassgpt.model.gpt import GPT
 
 MAX_SEQUENCES = 1024
@@ -58,15 +62,17 @@ class LanguageModel:
     def __init__(
         self, name: str, network: GPT | Callable[[], GPT], tokenizer: Tokenizer, precision: str,
         chat_template: Template | None = None, *, config: ModelConfig | None = None,
-        engine: Callable[[], Loop] | None = None,
+        engine: Callable[[], Loop] | None = None, path: Path | None = None,
     ) -> None:  # fmt: skip
         """From a network of torch's, or what makes it when it is asked for; `engine` makes what writes the text (the
-        plain loop with that network unless given), and `config` is needed where there is no network yet."""
-        self.name, self.tokenizer, self.precision = name, tokenizer, precision
+        plain loop with that network unless given), `config` is needed where there is no network yet, and `path` is
+        where the model's files lie."""
+        self.name, self.tokenizer, self.precision, self.path = name, tokenizer, precision, path
         self.chat_template = chat_template
         self.template_error: GlassError | None = None
         self._network, self._engine = network, engine
         self._loop: Loop | None = None
+        self._lock = threading.RLock()
         self.config: ModelConfig = config or self.network.config
 
     def __repr__(self) -> str:
@@ -85,14 +91,15 @@ class LanguageModel:
     @property
     def loop(self) -> Loop:
         """What writes the text."""
-        if self._loop is None:
-            if self._engine is not None:
-                self._loop = self._engine()
-            else:
-                from glassgpt.engine.generate import ReferenceLoop
+        with self._lock:  # two threads that ask at once get one engine
+            if self._loop is None:
+                if self._engine is not None:
+                    self._loop = self._engine()
+                else:
+                    from glassgpt.engine.generate import ReferenceLoop
 
-                self._loop = ReferenceLoop(self.network, self.tokenizer)
-        return self._loop
+                    self._loop = ReferenceLoop(self.network, self.tokenizer)
+            return self._loop
 
     @property
     def context_length(self) -> int:
@@ -192,16 +199,7 @@ class LanguageModel:
             timings.first_token_at = timings.first_token_at or first
             timings.decode_s += perf_counter() - first
             timings.decode_tokens += sum(piece.token is not None for piece in pieces) - 1
-            completions.append(
-                Completion(
-                    text="".join(piece.text for piece in pieces),
-                    tokens=[piece.token for piece in pieces if piece.token is not None],
-                    finish_reason=pieces[-1].finish_reason or "length",
-                    logprobs=[piece.logprob for piece in pieces if piece.logprob is not None],
-                    seed=request.settings.seed or 0,
-                    index=request.index,
-                )
-            )
+            completions.append(completion_of(request, pieces))
         return completions
 
     def stream(self, prompt: str | Sequence[int], **settings: Any) -> Iterator[str]:
@@ -220,7 +218,7 @@ class LanguageModel:
         format: OutputFormat | None = None,
         end_ids: Collection[int] | None = None,
         **sampling: Any,
-    ) -> Iterator[Piece]:
+    ) -> PieceStream:
         """As `stream`, with each token's id and log-probability; the last piece has the finish reason.
 
         `end_ids` are the tokens that end the text, the tokenizer's own end of sequence unless given. Settings are
@@ -230,7 +228,22 @@ class LanguageModel:
         limit = plan_length(len(ids), self.context_length, max_new_tokens, max_length, DEFAULT_NEW_TOKENS)
         ends = self.end_ids if end_ids is None else frozenset(end_ids)
         request = self._request(ids, limit, _seeded(sampling_settings(sampling)), stop, ends, format, 0)
-        return self.loop.start([request])[0]
+        return PieceStream(request, self.loop.start([request])[0])
+
+    def repeat(self, request: Request) -> Completion:
+        """What a request gives; the same one gives the same."""
+        return completion_of(request, list(self.loop.start([request])[0]))
+
+    def receipt(self, completion: Completion) -> Receipt:
+        """What is needed to compute a completion again: see `engine.receipt`; raises InputError where there is none."""
+        from glassgpt.engine.receipt import receipt
+
+        return receipt(self, completion)
+
+    @property
+    def computed_by(self) -> str:
+        """ "engine" or "torch"."""
+        return "torch" if self._engine is None else "engine"
 
     def save(self, folder: str | Path) -> None:
         """Write a checkpoint folder that `glassgpt.load` reads; raises GlassError if the disk refuses it."""

@@ -7,7 +7,7 @@ where a format needs it, or when somebody asks for the network itself. On other 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -85,23 +85,52 @@ def load(
     wanted = get_template(template) if template else None
     source = str(name)
     path = find_model(source, pull_missing=pull_missing)
+    found = _read_checked(path, source)
+    if device == "cpu" and not in_torch:
+        model = _in_engine(source, path, found, precision, engine)
+    else:
+        model = _in_torch(source, found, precision, device)
+    model.path = path
+    model.chat_template, model.template_error = _choose_template(
+        wanted, found.template, found.jinja, found.tokenizer, source
+    )
+    return model
+
+
+def load_networks(
+    name: str | Path, precisions: Sequence[str], *, pull_missing: bool = True
+) -> tuple[Tokenizer, dict[str, Network]]:
+    """A model's tokenizer and its network in each of several precisions, for `engine.runner`, to compare them.
+
+    Args:
+        precisions: "float32", "bfloat16", "int8" or "int4".
+
+    Raises:
+        GlassError: as `load`.
+    """
+    for precision in precisions:
+        if precision not in BITS:
+            raise ConfigError(
+                "precision is {name!r}; expected one of {choices}", name=precision, choices=", ".join(BITS)
+            )
+    source = str(name)
+    path = find_model(source, pull_missing=pull_missing)
+    found = _read_checked(path, source)
+    return found.tokenizer, {precision: _packed(source, path, found, precision) for precision in precisions}
+
+
+def _read_checked(path: Path, source: str) -> _Found:
+    """As `_read`; refuses a tokenizer with more tokens than the network."""
     found = _read(path, source)
     if found.tokenizer.vocab_size > found.config.vocab_size:
         raise FormatError(
             "{name}: the tokenizer has {tokens} entries, the network {rows}",
             hint="The tokenizer belongs to another model.",
-            name=name,
+            name=source,
             tokens=found.tokenizer.vocab_size,
             rows=found.config.vocab_size,
         )
-    if device == "cpu" and not in_torch:
-        model = _in_engine(source, path, found, precision, engine)
-    else:
-        model = _in_torch(source, found, precision, device)
-    model.chat_template, model.template_error = _choose_template(
-        wanted, found.template, found.jinja, found.tokenizer, source
-    )
-    return model
+    return found
 
 
 def _read(path: Path, source: str) -> _Found:
@@ -161,23 +190,26 @@ def _in_engine(name: str, path: Path, found: _Found, precision: str, settings: E
     if precision == "auto":
         precision = "int4" if found.four_bits else "int8"
 
-    def packed_network() -> Network:
-        # Quantising takes a second or several, so its result is kept; wide weights are their own source.
-        keep = precision in ("int8", "int4")
-        fits = signature(path, precision) if keep else {}
-        parts = load_parts(place(path, precision), fits) if keep else None
-        if parts is None:
-            parts = pack(found.config, found.tensors(), precision, name, thread_budget())
-            if keep and sum(part.nbytes for part in parts.values()) >= _WORTH_KEEPING:
-                with contextlib.suppress(OSError):  # no room, no right: the next start packs again
-                    save_parts(place(path, precision), parts, fits)
-        return Network(found.config, parts, precision)
-
     # Packing finds numbers that are none; a network in torch has been looked through already.
-    packed = None if found.checked else packed_network()
+    packed = None if found.checked else _packed(name, path, found, precision)
     plain = precision if precision in _IN_TORCH else "float32"
     return LanguageModel(name, lambda: found.network(plain), found.tokenizer, precision, config=found.config,
-                         engine=lambda: Engine(packed or packed_network(), found.tokenizer, settings))  # fmt: skip
+                         engine=lambda: Engine(packed or _packed(name, path, found, precision), found.tokenizer,
+                                               settings))  # fmt: skip
+
+
+def _packed(name: str, path: Path, found: _Found, precision: str) -> Network:
+    """The network in a precision. Quantising takes a second or several, so its result is kept and mapped the next time;
+    wide weights are their own source."""
+    keep = precision in ("int8", "int4")
+    fits = signature(path, precision) if keep else {}
+    parts = load_parts(place(path, precision), fits) if keep else None
+    if parts is None:
+        parts = pack(found.config, found.tensors(), precision, name, thread_budget())
+        if keep and sum(part.nbytes for part in parts.values()) >= _WORTH_KEEPING:
+            with contextlib.suppress(OSError):  # no room, no right: the next start packs again
+                save_parts(place(path, precision), parts, fits)
+    return Network(found.config, parts, precision)
 
 
 def _in_torch(name: str, found: _Found, precision: str, device: str) -> LanguageModel:

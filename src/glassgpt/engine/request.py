@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -49,6 +49,7 @@ class Completion:
     - `finish_reason`: "stop" (the model ended, or a stop string came) or "length" (the token limit).
     - `logprobs`: the natural log of the model's own probability of each token.
     - `seed`: repeats this completion, with `index` its number.
+    - `request`: what was asked, for its receipt (`LanguageModel.receipt`).
     """
 
     text: str
@@ -57,6 +58,7 @@ class Completion:
     logprobs: list[float]
     seed: int
     index: int = 0
+    request: Request | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,41 @@ class Writer:
         rest = self._stops.push(self._decoder.finish())
         self.finish = "stop" if self._stops.found else reason
         return Piece(rest + self._stops.finish(), finish_reason=self.finish)
+
+
+class PieceStream(Iterator[Piece]):
+    """The pieces of one request, remembered as they pass."""
+
+    def __init__(self, request: Request, pieces: Iterator[Piece]) -> None:
+        self.request, self._pieces, self._passed = request, pieces, list[Piece]()
+
+    def __next__(self) -> Piece:
+        piece = next(self._pieces)
+        self._passed.append(piece)
+        return piece
+
+    def close(self) -> None:
+        """Ends it early; what computes it is told."""
+        self._pieces.close()  # type: ignore[attr-defined]
+
+    @property
+    def completion(self) -> Completion | None:
+        """All of it, once it has come to its end."""
+        ended = self._passed and self._passed[-1].finish_reason is not None
+        return completion_of(self.request, self._passed) if ended else None
+
+
+def completion_of(request: Request, pieces: Sequence[Piece]) -> Completion:
+    """The whole of a stream that has come to its end."""
+    return Completion(
+        text="".join(piece.text for piece in pieces),
+        tokens=[piece.token for piece in pieces if piece.token is not None],
+        finish_reason=pieces[-1].finish_reason or "length",
+        logprobs=[piece.logprob for piece in pieces if piece.logprob is not None],
+        seed=request.settings.seed or 0,
+        index=request.index,
+        request=request,
+    )
 
 
 def plan_length(
