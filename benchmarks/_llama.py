@@ -141,7 +141,7 @@ def streams(session: Session, task: dict[str, Any]) -> dict[str, Any]:
 
 def turn(session: Session, task: dict[str, Any]) -> dict[str, Any]:
     """Seconds from a message to the first token of its answer, the conversation before it in the cache."""
-    history, message, values = task["history"], task["message"], {}
+    history, message, values = task["history"] + task["history"][: task["reply"]], task["message"], {}
     for name, (flash, unified) in VARIANTS.items():
         session.open(len(history) + len(message) + 16, 1, flash, unified)
         session.write(session.feed(history[:-8], 0), len(history) - 8, 8)

@@ -69,11 +69,16 @@ def streams(model: LanguageModel, task: dict[str, Any]) -> dict[str, Any]:
 
 
 def turn(model: LanguageModel, task: dict[str, Any]) -> dict[str, Any]:
-    """Seconds from a message to the first token of its answer, the conversation before it read already."""
-    write(model, task["history"], 1)
+    """Seconds from a message to the first token of its answer, the conversation before it read and answered already;
+    and, as "without reuse", the same for one of that length which nobody has read."""
+    whole = len(task["history"]) + task["reply"] + len(task["message"])
     began = time.perf_counter()
-    timings, _ = write(model, task["history"] + task["message"], 1)
-    return {"values": {"": timings.first_token_at - began}}
+    timings, _ = write(model, (task["history"] + task["history"])[::-1][:whole], 1)
+    values = {"without reuse": timings.first_token_at - began}
+    _, reply = write(model, task["history"], task["reply"])
+    began = time.perf_counter()
+    timings, _ = write(model, task["history"] + reply + task["message"], 1)
+    return {"values": {"": timings.first_token_at - began} | values}
 
 
 def contexts(model: LanguageModel, task: dict[str, Any]) -> dict[str, Any]:

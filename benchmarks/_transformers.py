@@ -68,9 +68,10 @@ def turn(model: Any, task: dict[str, Any]) -> dict[str, Any]:
     """Seconds from a message to the first token of its answer, the conversation before it in the cache."""
     cache = transformers.DynamicCache(config=model.config)
     with torch.inference_mode():
-        model(torch.tensor([task["history"]]), past_key_values=cache, use_cache=True, logits_to_keep=1)
+        history = task["history"] + task["history"][: task["reply"]]
+        model(torch.tensor([history]), past_key_values=cache, use_cache=True, logits_to_keep=1)
     began = time.perf_counter()
-    write(model, [task["history"] + task["message"]], 1, cache=cache)
+    write(model, [history + task["message"]], 1, cache=cache)
     return {"values": {"": time.perf_counter() - began}}
 
 

@@ -139,7 +139,7 @@ def tasks(name: str, limit: int, counts: list[int]) -> dict[str, dict[str, Any]]
         "decode": {"prompt": model.encode(OPENING)[:32], "new": 128},
         "prefill": {"prompt": ids[:512]},
         "streams": {"prompts": rows[:8], "new": 64},
-        "turn": {"history": ids[:1024], "message": model.encode(OPENING)[:32]},
+        "turn": {"history": ids[:1500], "reply": 150, "message": model.encode(OPENING)[:20]},
         "start": {},
         "contexts": {"prompt": ids[:limit], "lengths": lengths, "new": 16},
         "widths": {"prompts": rows, "counts": counts, "new": 32},
@@ -238,6 +238,17 @@ def same_start(everyone: list[Side]) -> Iterator[str]:
         yield f"Tokens until the first that is not that of transformers in float32, of {len(right)}: {shown}."
 
 
+def reuse(everyone: list[Side]) -> Iterator[str]:
+    """What it saves not to read a conversation again."""
+    for side in everyone:
+        if side.who == "glassgpt" and "turn" in side.found:
+            rounds = [result["values"] for result in side.found["turn"]]
+            times = [r["without reuse"] / r[""] for r in rounds]
+            cold = median(r["without reuse"] for r in rounds)
+            yield (f"{side.label}: a turn takes {cold:.2f} s where the conversation is read again, {median(times):.1f} "
+                   f"times as long ({min(times):.1f} to {max(times):.1f}).")  # fmt: skip
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.engine")
     parser.add_argument("--models", nargs="+", default=["smollm2", "gemma3-270m"])
@@ -273,7 +284,7 @@ def main() -> None:
             lines = curve(everyone, measured) if measured in CURVES else table(
                 everyone, measured, median(speeds) if speeds else None)  # fmt: skip
             print("", *lines, sep="\n", flush=True)
-        print("", *same_start(everyone), sep="\n")
+        print("", *same_start(everyone), *reuse(everyone), sep="\n")
         kept["models"][name] = {"load": loads, "sides": {side.label: side.found for side in everyone}}
         if args.json:
             write_whole(args.json, json.dumps(kept, indent=1))

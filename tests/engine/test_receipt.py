@@ -99,8 +99,17 @@ def test_what_is_no_receipt_is_named(tmp_path, content):
         read_receipt(tmp_path / "none.json")
 
 
-@pytest.mark.parametrize(("field", "value"), [("prompt", ["x"]), ("ends", [1.5]), ("limit", "5"), ("settings", {"a": 1}),
-                                              ("stops", [3]), ("format", {"regex": 5})])  # fmt: skip
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("prompt", ["x"]),
+        ("ends", [1.5]),
+        ("limit", "5"),
+        ("settings", {"a": 1}),
+        ("stops", [3]),
+        ("format", {"regex": 5}),
+    ],
+)
 def test_a_receipt_with_wrong_values_is_refused(folder, tmp_path, field, value):
     path = receipt_file(folder, tmp_path)
     told = json.loads(path.read_text())

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from glassgpt.core.errors import ConfigError, FormatError, GlassError
+from glassgpt.core.memory import without_collecting
 from glassgpt.core.threads import chosen_threads, thread_budget
 from glassgpt.engine.engine import Engine, EngineSettings
 from glassgpt.engine.language_model import LanguageModel
@@ -121,7 +122,8 @@ def load_networks(
 
 def _read_checked(path: Path, source: str) -> _Found:
     """As `_read`; refuses a tokenizer with more tokens than the network."""
-    found = _read(path, source)
+    with without_collecting():
+        found = _read(path, source)
     if found.tokenizer.vocab_size > found.config.vocab_size:
         raise FormatError(
             "{name}: the tokenizer has {tokens} entries, the network {rows}",

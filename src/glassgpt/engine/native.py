@@ -1,12 +1,13 @@
 """The compiled step, kept on disk: numba compiles it once for a processor, and later starts load what it made.
 
 Loading takes llvmlite alone and some milliseconds; numba is imported only to compile. A file of this cache is machine
-code: it lies in a folder of the user's own, carries a hash of itself, and is made anew when that does not fit. Where
-the folder cannot be written, every start compiles.
+code: it lies in a folder of the user's own, carries a hash of itself and of its name, and is made anew when that does
+not fit. Where the folder cannot be written, every start compiles.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import hashlib
 import json
@@ -90,16 +91,22 @@ def read(path: Path) -> tuple[str, bytes] | None:
             return None
         head, _, code = raw[len(MAGIC) :].partition(b"\n")
         facts = json.loads(head)
-        return (facts["symbol"], code) if facts["sha256"] == hashlib.sha256(code).hexdigest() else None
-    except (OSError, ValueError, KeyError, TypeError):
+        symbol = facts["symbol"]
+        return (symbol, code) if facts["sha256"] == _hash(path, symbol, code) else None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 
 def write(path: Path, symbol: str, code: bytes) -> None:
     """Keeps machine code; raises GlassError or OSError where the disk refuses it."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    head = json.dumps({"symbol": symbol, "sha256": hashlib.sha256(code).hexdigest()})
+    head = json.dumps({"symbol": symbol, "sha256": _hash(path, symbol, code)})
     write_whole(path, MAGIC + head.encode() + b"\n" + code)
+
+
+def _hash(path: Path, symbol: str, code: bytes) -> str:
+    """Of all that is run: a symbol that is not there would be jumped to as address 0."""
+    return hashlib.sha256(f"{path.stem}\n{symbol}\n".encode() + code).hexdigest()
 
 
 def compile_work() -> tuple[str, bytes]:
@@ -109,6 +116,7 @@ def compile_work() -> tuple[str, bytes]:
 
     from glassgpt.engine import step
 
+    _find_half_floats()
     target, flags = registry.cpu_target, cast(Any, compiler.Flags())
     flags.no_cpython_wrapper = flags.no_cfunc_wrapper = True  # it is called with plain numbers
     flags.error_model = "numpy"  # nothing raises
@@ -122,6 +130,7 @@ def link(symbol: str, code: bytes) -> Work:
     """Loads machine code into this process."""
     from llvmlite import binding
 
+    _find_half_floats()
     binding.initialize_native_target()
     binding.initialize_native_asmprinter()
     machine = binding.Target.from_default_triple().create_target_machine(jit=True)
@@ -139,6 +148,16 @@ def link(symbol: str, code: bytes) -> Work:
         return result.value
 
     return work
+
+
+def _find_half_floats() -> None:
+    """A processor without instructions for float16 (x86 before 2012, some virtual ones) calls the compiler's own
+    library for it; where that is not found, LLVM ends the process."""
+    from llvmlite import binding
+
+    if sys.platform == "linux":
+        with contextlib.suppress(RuntimeError):
+            binding.load_library_permanently("libgcc_s.so.1")
 
 
 def _note(sentence: str) -> None:

@@ -1,8 +1,8 @@
 """Packed weights on disk: quantised once, mapped into memory ever after.
 
-The file is ours alone and lies in the cache folder: a line that says what it is, a JSON header of known size, and the
-arrays, each beginning on 64 bytes. It is taken only where it fits
-the model's file as it is now, and made anew otherwise.
+The file is ours alone and lies in the cache folder: a line that says what it is, a JSON header of known size and hash,
+and the arrays, each beginning on 64 bytes. It is taken only where it fits the model's file as it is now, and made anew
+otherwise. Its header is believed in nothing that the compiled step would follow beyond the file.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glassgpt.engine.packing import Part, Parts, WideMatrix
-from glassgpt.engine.quantize import QuantizedMatrix
+from glassgpt.engine.quantize import GROUP, LANES, QuantizedMatrix
 from glassgpt.formats.catalog import cache_folder
 
 MAGIC = b"glassgpt packed weights 1\n"
 _ALIGNMENT, _MOST = 64, 16 << 20  # bytes; the second: of a header
-_KINDS = ("uint8", "uint16", "float16", "float32")
+_HEAD = len(MAGIC) + 8 + 32  # bytes before the header: what the file is, the header's size and SHA-256
 
 
 def signature(source: Path, precision: str) -> dict[str, Any]:
@@ -57,7 +57,7 @@ def save_parts(path: Path, parts: Parts, fits: dict[str, Any]) -> None:
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(MAGIC + len(header).to_bytes(8, "little") + header)
+            file.write(MAGIC + len(header).to_bytes(8, "little") + hashlib.sha256(header).digest() + header)
             start = _start(len(header))
             for offset, array in zip(places, arrays, strict=True):
                 file.seek(start + offset)
@@ -72,18 +72,23 @@ def load_parts(path: Path, fits: dict[str, Any]) -> Parts | None:
     """The packed weights of a file, mapped and not read; None where there is none that fits."""
     try:
         with path.open("rb") as file:
-            head = file.read(len(MAGIC) + 8)
-            size = int.from_bytes(head[len(MAGIC) :], "little")
+            head = file.read(_HEAD)
+            size = int.from_bytes(head[len(MAGIC) : len(MAGIC) + 8], "little")
             if not head.startswith(MAGIC) or size > _MOST:
                 return None
-            header = json.loads(file.read(size))
+            raw = file.read(size)
+            if hashlib.sha256(raw).digest() != head[-32:]:
+                return None
+            header = json.loads(raw)
             start = _start(size)
             if header["fits"] != fits or os.fstat(file.fileno()).st_size != start + header["size"]:
                 return None
             data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        places = [start + int(offset) for offset in header["places"]]
-        return {str(name): _restore(part, places, data) for name, part in header["parts"].items()}
-    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError):
+        if min(header["places"]) < 0:
+            return None
+        places = [start + offset for offset in header["places"]]
+        return {name: _restore(part, places, data) for name, part in header["parts"].items()}
+    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError, RecursionError):
         return None
 
 
@@ -99,20 +104,25 @@ def _describe(part: Part, arrays: list[NDArray[Any]]) -> dict[str, Any]:
 
 
 def _restore(part: dict[str, Any], places: list[int], data: mmap.mmap) -> Part:
-    def array(told: dict[str, Any]) -> NDArray[Any]:
-        if told["kind"] not in _KINDS:
+    def array(told: dict[str, Any], kind: str, shape: list[int]) -> NDArray[Any]:
+        at = told["at"]
+        place = places[at]
+        if told["kind"] != kind or told["shape"] != shape or min(at, *shape) < 0 or place % _ALIGNMENT:
             raise ValueError
-        shape = tuple(int(n) for n in told["shape"])
-        flat = np.frombuffer(data, told["kind"], math.prod(shape), places[told["at"]])
-        return flat.reshape(shape)
+        return np.frombuffer(data, kind, math.prod(shape), place).reshape(shape)
 
     if "array" in part:
-        return array(part["array"])
-    rows, columns = part["shape"]
-    if "scales" in part:
-        return QuantizedMatrix(int(part["bits"]), (rows, columns), array(part["values"]), array(part["scales"]))
-    return WideMatrix(int(part["bits"]), (rows, columns), array(part["values"]))
+        return array(part["array"], "float32", part["array"]["shape"])
+    (rows, columns), bits = part["shape"], part["bits"]
+    tiles, groups = -(-rows // LANES), columns // GROUP
+    if "scales" not in part:
+        kind = {32: "float32", 16: "uint16"}[bits]
+        return WideMatrix(bits, (rows, columns), array(part["values"], kind, [tiles, columns, LANES]))
+    if bits not in (4, 8) or columns % GROUP:
+        raise ValueError
+    values = array(part["values"], "uint8", [tiles, groups, bits, 4 * LANES])
+    return QuantizedMatrix(bits, (rows, columns), values, array(part["scales"], "float16", [tiles, groups, 2, LANES]))
 
 
 def _start(header: int) -> int:
-    return -(-(len(MAGIC) + 8 + header) // _ALIGNMENT) * _ALIGNMENT
+    return -(-(_HEAD + header) // _ALIGNMENT) * _ALIGNMENT
