@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import platform
 import shutil
 import stat
 import subprocess
@@ -368,13 +369,31 @@ def test_the_user_is_told_in_the_users_language(capsys, monkeypatch: pytest.Monk
         assert words in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("name", "features", "kinds"),
+    [("haswell", "+avx2,+fma,+f16c,+bmi,+bmi2", {"avx2"}), ("haswell", "", {"avx2"}), ("haswell", None, {"avx2"}),
+     ("x86-64", "", set()), ("generic", "", set()), ("x86-64", "+avx,+f16c", set()), ("x86-64", "+avx2,+fma", {"avx2"}),
+     (None, "-avx2,+sse2", set())],
+)  # fmt: skip
+def test_the_instructions_that_are_built_are_those_of_the_processor_that_is_asked_for(
+    name: str | None, features: str | None, kinds: set[str], monkeypatch: pytest.MonkeyPatch
+):
+    from numba.core import config
+
+    monkeypatch.setattr(config, "CPU_NAME", name)
+    monkeypatch.setattr(config, "CPU_FEATURES", features)
+    assert _features() == kinds
+
+
 HASHES = "from test_native import print_hashes; print_hashes()"
 PROCESSORS = [
     pytest.param("haswell", "+avx2,+fma,+f16c,+bmi,+bmi2", ["avx2"], id="AVX2", marks=pytest.mark.slow),
+    # Calls libm for products that are rounded once, and the compiler's library for float16.
     pytest.param("x86-64", "", [], id="no AVX", marks=pytest.mark.full),
 ]
 
 
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="another kind of processor")
 @pytest.mark.parametrize(("name", "features", "kinds"), PROCESSORS)
 def test_code_for_an_older_processor_gives_the_bits_of_this_ones(
     name: str, features: str, kinds: list[str], known: Code, tmp_path: Path

@@ -54,6 +54,7 @@ def test_a_reply_imports_no_heavy_library(verb: str, precision: str, tmp_path: P
     assert sorted(found & set(HEAVY)) == []
 
 
+@pytest.mark.slow
 def test_neither_does_the_first_start_which_packs_the_weights(tmp_path: Path):
     for name in ("models", "kernels"):
         (tmp_path / name).symlink_to(cache_folder() / name, target_is_directory=True)
@@ -63,5 +64,6 @@ def test_neither_does_the_first_start_which_packs_the_weights(tmp_path: Path):
         assert len(list((tmp_path / "packed").iterdir())) == 1
 
 
+@pytest.mark.slow
 def test_a_reply_in_wide_weights_imports_no_heavy_library_either(tmp_path: Path):
     assert sorted(imported("generate", tmp_path, "--precision", "bfloat16") & set(HEAVY)) == []

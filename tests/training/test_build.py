@@ -274,7 +274,7 @@ def test_the_base_is_loaded_once_to_be_measured_and_on_the_device_that_was_asked
     )
     data = with_long_rows(tmp_path / "qa.csv", short=4, long=0)
     build(Run.create(tmp_path / "run", {}), data, settings(tiny_model, device="auto"))
-    assert calls == [(tiny_model, {"device": "auto", "template": None})]
+    assert calls == [(tiny_model, {"in_torch": True, "device": "auto", "template": None})]
 
 
 def test_an_answer_that_repeats_itself_does_not_fill_the_report():

@@ -18,7 +18,7 @@ from glassgpt.cli.options import (
     print_json,
     sampling_given,
 )  # fmt: skip
-from glassgpt.core.errors import ConfigError, FormatError
+from glassgpt.core.errors import FormatError
 from glassgpt.core.words import say
 
 if TYPE_CHECKING:
@@ -31,10 +31,11 @@ def add_parser(verbs: Any, common: argparse.ArgumentParser, language: str) -> No
     """Describe the verb."""
     parser = verbs.add_parser("generate", parents=[common], help=say("continue a text", language))
     add_model_options(parser, language)
-    parser.add_argument("--prompt", metavar="TEXT", help=say("the text to continue", language))
-    parser.add_argument("--receipt", metavar="FILE",
-                        help=say("compute a reply again from what --json printed, and see that it is the same",
-                                 language))  # fmt: skip
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--prompt", metavar="TEXT", help=say("the text to continue", language))
+    what.add_argument("--receipt", metavar="FILE",
+                      help=say("compute a reply again from what --json printed, and see that it is the same",
+                               language))  # fmt: skip
     add_sampling_options(parser, language, {})
     parser.add_argument("--max-length", type=int, metavar="N",
                         help=say("the older limit, which counts the prompt too", language))  # fmt: skip
@@ -54,8 +55,6 @@ def add_parser(verbs: Any, common: argparse.ArgumentParser, language: str) -> No
 
 def run(args: argparse.Namespace) -> int:
     """Continue the prompt and print the text, as it comes where there is one."""
-    if (args.prompt is None) == (args.receipt is None):
-        raise ConfigError("generate needs --prompt or --receipt", hint="Give one of them.")
     if args.receipt is not None:
         return _repeat(args)
     model, load_s = load_model(args)

@@ -21,7 +21,7 @@ _I8, _I16, _I32, _ADDRESS = (ir.IntType(bits) for bits in (8, 16, 32, 64))
 
 
 def features() -> frozenset[str]:
-    """What numba compiles for: of "avx512" (with VNNI), "avx2" and "fma", those that the processor has.
+    """What numba compiles for: of "avx512" (with VNNI) and "avx2", those that the processor has.
 
     `NUMBA_CPU_NAME` and `NUMBA_CPU_FEATURES` choose another processor, as they do for numba."""
     if config.CPU_NAME or config.CPU_FEATURES:  # type: ignore[attr-defined]

@@ -63,6 +63,8 @@ def save_parts(path: Path, parts: Parts, fits: dict[str, Any]) -> None:
                 file.seek(start + offset)
                 file.write(np.ascontiguousarray(array).data)
             file.truncate(start + at)
+            file.flush()
+            os.fsync(file.fileno())  # a power cut must not leave a file of the right size with nothing in it
         Path(name).replace(path)
     finally:
         Path(name).unlink(missing_ok=True)

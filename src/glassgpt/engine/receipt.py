@@ -10,10 +10,10 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import glassgpt
 from glassgpt.core.errors import FormatError, GlassError, InputError
 from glassgpt.engine.request import Request
 from glassgpt.engine.settings import SamplingSettings
@@ -70,7 +70,7 @@ def receipt(model: LanguageModel, completion: Completion) -> Receipt:
             "there is no receipt for this text", hint="Only what a loaded model has generated can be repeated."
         )
     return Receipt(
-        glassgpt.__version__, model.name, files_hash(model.path), model.precision, model.computed_by, arithmetic(),
+        version("glassgpt"), model.name, files_hash(model.path), model.precision, model.computed_by, arithmetic(),
         _plain(completion.request), completion.tokens,
     )  # fmt: skip
 
@@ -110,7 +110,7 @@ def check(found: Receipt, model: LanguageModel) -> Request:
         ReceiptError: something is not what it was, which is named.
     """
     here = {
-        "glassgpt": glassgpt.__version__, "model_sha256": files_hash(model.path) if model.path else "",
+        "glassgpt": version("glassgpt"), "model_sha256": files_hash(model.path) if model.path else "",
         "precision": model.precision, "path": model.computed_by, "arithmetic": arithmetic(),
     }  # fmt: skip
     for name, value in here.items():
