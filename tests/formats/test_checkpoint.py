@@ -54,6 +54,17 @@ def test_a_saved_model_loads_the_same_with_its_tokenizer_and_template(tokenizer,
     assert again.generate(TEXT, seed=3, max_new_tokens=9) == model.generate(TEXT, seed=3, max_new_tokens=9)
 
 
+@pytest.mark.parametrize("in_torch", [True, False])
+def test_in_bfloat16_the_weights_are_rounded_and_the_rotary_frequencies_are_not(tokenizer, tmp_path, in_torch):
+    model = LanguageModel("m", network(tokenizer), tokenizer, "float32", get_template("chatml"))
+    model.save(tmp_path / "run")
+    again = glassgpt.load(tmp_path / "run", precision="bfloat16", in_torch=in_torch).network
+    assert again.embed.weight.dtype == torch.bfloat16
+    assert torch.equal(again.embed.weight, model.network.embed.weight.bfloat16())
+    assert again.rope.inv_freq.dtype == torch.float32
+    assert torch.equal(again.rope.inv_freq, model.network.rope.inv_freq)
+
+
 def test_a_newer_save_replaces_the_older_one_whole(tokenizer, tmp_path):
     save_checkpoint(tmp_path / "run", network(tokenizer, 0), tokenizer)
     save_checkpoint(tmp_path / "run", network(tokenizer, 1), tokenizer)

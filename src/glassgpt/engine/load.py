@@ -86,8 +86,9 @@ def load(
     wanted = get_template(template) if template else None
     source = str(name)
     path = find_model(source, pull_missing=pull_missing)
-    found = _read_checked(path, source)
-    if device == "cpu" and not in_torch:
+    by_engine = device == "cpu" and not in_torch
+    found = _read_checked(path, source, precision if not by_engine and precision in _IN_TORCH else "float32")
+    if by_engine:
         model = _in_engine(source, path, found, precision, engine)
     else:
         model = _in_torch(source, found, precision, device)
@@ -120,10 +121,10 @@ def load_networks(
     return found.tokenizer, {precision: _packed(source, path, found, precision) for precision in precisions}
 
 
-def _read_checked(path: Path, source: str) -> _Found:
+def _read_checked(path: Path, source: str, precision: str = "float32") -> _Found:
     """As `_read`; refuses a tokenizer with more tokens than the network."""
     with without_collecting():
-        found = _read(path, source)
+        found = _read(path, source, precision)
     if found.tokenizer.vocab_size > found.config.vocab_size:
         raise FormatError(
             "{name}: the tokenizer has {tokens} entries, the network {rows}",
@@ -135,8 +136,8 @@ def _read_checked(path: Path, source: str) -> _Found:
     return found
 
 
-def _read(path: Path, source: str) -> _Found:
-    """What is at a path, in the format that it has."""
+def _read(path: Path, source: str, precision: str) -> _Found:
+    """What is at a path, in the format that it has; where that needs a network in torch, it is in `precision`."""
     if path.is_file():
         return _read_gguf(path, CATALOG[source].template if source in CATALOG else None)
     _limit_torch()
@@ -144,12 +145,19 @@ def _read(path: Path, source: str) -> _Found:
     from glassgpt.formats.huggingface import chat_template, huggingface_network
     from glassgpt.model.device import choose_precision
 
+    dtype = choose_precision(precision)
     if (path / SETTINGS_FILE).is_file():
-        checkpoint = load_checkpoint(path, choose_precision("float32"))
-        return _from_network(checkpoint.network, checkpoint.tokenizer, checkpoint.template or None, None)
-    network = huggingface_network(path, choose_precision("float32"))
-    saved = CATALOG[source].template if source in CATALOG else None
-    return _from_network(network, Tokenizer.from_file(path), saved, chat_template(path))
+        checkpoint = load_checkpoint(path, dtype)
+        network, tokenizer, saved, jinja = checkpoint.network, checkpoint.tokenizer, checkpoint.template or None, None
+    else:
+        network, tokenizer, jinja = huggingface_network(path, dtype), Tokenizer.from_file(path), chat_template(path)
+        saved = CATALOG[source].template if source in CATALOG else None
+
+    def in_torch(wanted: str) -> GPT:
+        # Read again in another type: converting the network would round its rotary frequencies too.
+        return network if wanted == precision else _read(path, source, wanted).network(wanted)
+
+    return _Found(network.config, lambda: network_tensors(network), tokenizer, in_torch, saved, jinja, checked=True)
 
 
 def _read_gguf(path: Path, saved: str | None) -> _Found:
@@ -172,15 +180,6 @@ def _read_gguf(path: Path, saved: str | None) -> _Found:
     return _Found(
         config, lambda: tensors, tokenizer, network, saved, file.get("tokenizer.chat_template", str), four_bits
     )
-
-
-def _from_network(network: GPT, tokenizer: Tokenizer, template: str | None, jinja: str | None) -> _Found:
-    def again(precision: str) -> GPT:
-        from glassgpt.model.device import choose_precision
-
-        return network.to(choose_precision(precision))
-
-    return _Found(network.config, lambda: network_tensors(network), tokenizer, again, template, jinja, checked=True)
 
 
 def network_tensors(network: GPT) -> dict[str, Stored]:
