@@ -335,12 +335,6 @@ def get_atomic(b: Any, address: Any) -> Any:
     return b.load_atomic(_at(b, address, _I64), "acquire", 8)
 
 
-@_instruction(nb.void, nb.intp, nb.intp)
-def put_atomic(b: Any, address: Any, value: Any) -> Any:
-    """An int64 for another thread to read; what was written before can be read after it."""
-    b.store_atomic(value, _at(b, address, _I64), "release", 8)
-
-
 @_instruction(nb.void)
 def pause(b: Any) -> Any:
     """Tells the processor that this thread only waits."""
