@@ -111,7 +111,7 @@ def linked(monkeypatch: pytest.MonkeyPatch) -> list[Code]:
 def load(folder: Path) -> tuple[native.Work, list[str]]:
     """As a new process would, with what was told meanwhile."""
     told: list[str] = []
-    return native.load_work.__wrapped__(folder, told.append), told
+    return native.make_work(folder, told.append), told
 
 
 def run(code: str, *words: str, timeout: float = 120, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -10,7 +10,15 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from glassgpt.cli.options import add_model_options, add_sampling_options, load_model, note, print_json, sampling_given
+from glassgpt.cli.options import (
+    add_draft_option,
+    add_model_options,
+    add_sampling_options,
+    load_model,
+    note,
+    print_json,
+    sampling_given,
+)  # fmt: skip
 from glassgpt.core.errors import GlassError, NotFoundError, nearest
 from glassgpt.core.words import say
 
@@ -29,6 +37,7 @@ def add_parser(verbs: Any, common: argparse.ArgumentParser, language: str) -> No
     """Describe the verb."""
     parser = verbs.add_parser("chat", parents=[common], help=say("talk to a model", language))
     add_model_options(parser, language, positional=True)
+    add_draft_option(parser, language)
     parser.add_argument(
         "--system", metavar="TEXT", help=say("instructions that stand before the conversation", language)
     )

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from glassgpt.cli.options import (
+    add_draft_option,
     add_model_options,
     add_sampling_options,
     load_model,
@@ -31,6 +32,7 @@ def add_parser(verbs: Any, common: argparse.ArgumentParser, language: str) -> No
     """Describe the verb."""
     parser = verbs.add_parser("generate", parents=[common], help=say("continue a text", language))
     add_model_options(parser, language)
+    add_draft_option(parser, language)
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--prompt", metavar="TEXT", help=say("the text to continue", language))
     what.add_argument("--receipt", metavar="FILE",

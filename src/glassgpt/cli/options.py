@@ -47,6 +47,14 @@ def add_model_options(parser: argparse.ArgumentParser, language: str, *, positio
     )
 
 
+def add_draft_option(parser: argparse.ArgumentParser, language: str) -> None:
+    """--draft, for the verbs that write text."""
+    parser.add_argument(
+        "--draft", metavar="M",
+        help=say("a smaller model with the same tokenizer, which guesses ahead; replies stay the same", language),
+    )  # fmt: skip
+
+
 def add_sampling_options(parser: argparse.ArgumentParser, language: str, defaults: dict[str, Any]) -> None:
     """The sampling settings; what is not given stays None, and the library's default holds."""
     shown = LIBRARY_DEFAULTS | defaults
@@ -118,7 +126,7 @@ def load_model(args: argparse.Namespace, *, in_torch: bool = False) -> tuple[Lan
         use_threads(args.threads)
     begin = time.perf_counter()
     model = load(name, precision=args.precision, device=args.device, template=args.template,
-                 in_torch=in_torch)  # fmt: skip
+                 in_torch=in_torch, draft=getattr(args, "draft", None))  # fmt: skip
     return model, time.perf_counter() - begin
 
 

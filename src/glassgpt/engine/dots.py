@@ -78,6 +78,7 @@ class _Tile:
     ) -> None:
         """The sums of some parts, over all groups."""
         b = self.b
+        b.function.attributes.alignstack = 64
         places = {(part, row): cgutils.alloca_once(b, self.floats) for part in parts for row in range(self.rows)}
         for place in places.values():
             b.store(ir.Constant(self.floats, [0.0] * self.lanes), place)
@@ -89,14 +90,13 @@ class _Tile:
                 self.fetch(s, _AHEAD // 4)
             numbers = [self.inputs(row, loop.index, x, x_scales, x_sums, groups) for row in range(self.rows)]
             for part in parts:
-                low, high = self.weights(v, part)
                 scale, floor = (
                     b.fpext(self.load(s, self.halves, 2 * self.lanes, offset + 2 * part), self.floats)
                     for offset in (0, 2 * LANES)
                 )
-                for row, (inputs, by, all_inputs) in enumerate(numbers):
-                    fours = [self.spread(self.load(inputs, _I32, 4, 4 * j)) for j in range(8)]
-                    whole = b.sitofp(self.whole(low, high, fours), self.floats)
+                wholes = self.wholes(v, part, [inputs for inputs, _, _ in numbers])
+                for row, (product, (_, by, all_inputs)) in enumerate(zip(wholes, numbers, strict=True)):
+                    whole = b.sitofp(product, self.floats)
                     total = self.fused(whole, b.fmul(scale, by), b.load(places[part, row]))
                     b.store(self.fused(floor, all_inputs, total), places[part, row])
         for (part, row), place in places.items():
@@ -108,24 +108,60 @@ class _Tile:
         scale, total = (self.load(self.ahead(a, at, 4), ir.FloatType(), 4) for a in (x_scales, x_sums))
         return self.ahead(x, at, GROUP), self.spread(scale), self.spread(total)
 
-    def weights(self, values: Any, part: int) -> tuple[list[Any], list[Any]]:
-        """The four bytes of each row that meet the j-th four inputs; where bytes are halved, their lower and upper
-        halves."""
+    def wholes(self, values: Any, part: int, inputs: list[Any]) -> list[Any]:
+        """A group's product of a part with each position, in whole numbers."""
+        if "avx512" not in self.kinds and "avx2" in self.kinds:
+            return self.wholes_of_pairs(values, part, inputs)
         b = self.b
         whole = [self.load(values, self.ints, 4 * self.lanes, 64 * j + 4 * part) for j in range(self.bits)]
-        # Without an instruction for whole bytes, a byte is two numbers of four bits.
-        if self.bits == 8 and "avx512" in self.kinds:
-            return whole, []
-        low = [b.and_(w, self.same(0x0F0F0F0F)) for w in whole]
-        return low, [b.and_(b.lshr(w, self.same(4)), self.same(0x0F0F0F0F)) for w in whole]
+        products = []
+        for at in inputs:
+            fours = [self.four(at, j) for j in range(8)]
+            if self.bits == 8 and "avx512" in self.kinds:
+                products.append(self.dot(whole, fours))
+                continue
+            # Without an instruction for whole bytes, a byte is two numbers of four bits.
+            low, high = [self.half(w, 0) for w in whole], [self.half(w, 4) for w in whole]
+            if self.bits == 4:
+                products.append(self.dot(low + high, fours))
+            else:
+                products.append(b.add(self.dot(low, fours), b.shl(self.dot(high, fours), self.same(4))))
+        return products
 
-    def whole(self, low: list[Any], high: list[Any], fours: list[Any]) -> Any:
-        """A group's product in whole numbers."""
-        if self.bits == 4:
-            return self.dot(low + high, fours)
-        if not high:
-            return self.dot(low, fours)
-        return self.b.add(self.dot(low, fours), self.b.shl(self.dot(high, fours), self.same(4)))
+    def wholes_of_pairs(self, values: Any, part: int, inputs: list[Any]) -> list[Any]:
+        """The same where two products are added up in 16 bits: at most eight times 2 x 15 x 127, which fits. Four
+        vectors of weights at a time meet all positions, so that what is needed stays in sixteen registers."""
+        b, products = self.b, [self.same(0) for _ in inputs]
+        bytes_, shorts = ir.VectorType(_I8, 32), ir.VectorType(_I16, 16)
+        for bits in (0, 4):
+            if bits == 0 or self.bits == 8:
+                pairs = [ir.Constant(shorts, [0] * 16) for _ in inputs]
+            for first in range(0, self.bits, 4):
+                loaded = [
+                    self.load(values, self.ints, 4 * self.lanes, 64 * j + 4 * part) for j in range(first, first + 4)
+                ]
+                weights = [self.half(w, bits) for w in loaded]
+                for row, at in enumerate(inputs):
+                    place = first + (4 if self.bits == 4 and bits else 0)
+                    for j, w in enumerate(weights):
+                        product = self.call("llvm.x86.avx2.pmadd.ub.sw", shorts, b.bitcast(w, bytes_),
+                                            b.bitcast(self.four(at, place + j), bytes_))  # fmt: skip
+                        pairs[row] = b.add(pairs[row], product)
+            if bits == 4 or self.bits == 8:
+                times = ir.Constant(shorts, [16 if bits and self.bits == 8 else 1] * 16)
+                for row in range(len(inputs)):
+                    products[row] = b.add(
+                        products[row], self.call("llvm.x86.avx2.pmadd.wd", self.ints, pairs[row], times)
+                    )
+        return products
+
+    def four(self, inputs: Any, number: int) -> Any:
+        """Four inputs of a position, in each lane."""
+        return self.spread(self.load(inputs, _I32, 4, 4 * number))
+
+    def half(self, weights: Any, bits: int) -> Any:
+        """The lower or upper four bits of each byte."""
+        return self.b.and_(self.b.lshr(weights, self.same(bits)) if bits else weights, self.same(0x0F0F0F0F))
 
     def fetch(self, address: Any, offset: int) -> None:
         """Asks for memory before it is needed: the processor's own guess is late here."""
@@ -146,16 +182,6 @@ class _Tile:
             for j, (w, four) in enumerate(zip(weights, fours, strict=True)):
                 sums[j % 2] = self.call("llvm.x86.avx512.vpdpbusd.512", self.ints, sums[j % 2], w, four)
             return b.add(*sums)
-        if "avx2" in self.kinds:
-            # Pairs in 16 bits: at most eight times 2 x 15 x 127, which fits.
-            bytes_, shorts = ir.VectorType(_I8, 32), ir.VectorType(_I16, 16)
-            pairs = [
-                self.call("llvm.x86.avx2.pmadd.ub.sw", shorts, b.bitcast(w, bytes_), b.bitcast(four, bytes_))
-                for w, four in zip(weights, fours, strict=True)
-            ]
-            while len(pairs) > 1:
-                pairs = [b.add(p, q) for p, q in zip(pairs[::2], pairs[1::2], strict=True)]
-            return self.call("llvm.x86.avx2.pmadd.wd", self.ints, pairs[0], ir.Constant(shorts, [1] * 16))
         total, top = self.same(0), self.same(24)
         for w, four in zip(weights, fours, strict=True):
             for byte in range(4):

@@ -14,17 +14,19 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from queue import SimpleQueue
+from time import perf_counter
 from typing import Any
 
 from glassgpt.core.errors import FormatError, GlassError
 from glassgpt.core.threads import thread_budget
 from glassgpt.engine import fields
+from glassgpt.engine.draft import BRIEF, DraftModel
 from glassgpt.engine.network import Network
 from glassgpt.engine.pages import PagePool, pages_for
 from glassgpt.engine.pages import Sequence as Line
 from glassgpt.engine.quantize import Floats
 from glassgpt.engine.request import Piece, Request, Writer
-from glassgpt.engine.runner import Rows, Runner
+from glassgpt.engine.runner import SPINS, Rows, Runner
 from glassgpt.engine.sampling import History, generator, sample
 from glassgpt.engine.scheduler import Counters, Scheduler, Work
 from glassgpt.engine.speculate import PromptLookup
@@ -58,17 +60,31 @@ class EngineSettings:
 class Engine:
     """Answers requests with one network. Safe to use from several threads."""
 
-    def __init__(self, network: Network, tokenizer: Tokenizer, settings: EngineSettings | None = None) -> None:
+    def __init__(
+        self,
+        network: Network,
+        tokenizer: Tokenizer,
+        settings: EngineSettings | None = None,
+        draft: Network | None = None,
+    ) -> None:
+        """`draft`: a smaller network with the same tokenizer, which guesses; replies are the same with and without.
+
+        Raises:
+            ConfigError: settings are out of range, or the draft has another vocabulary.
+        """
         self.network, self.tokenizer, self.settings = network, tokenizer, settings or EngineSettings()
         config, given = network.config, self.settings
         bits = given.cache_bits or (32 if network.precision == "float32" else 16)
         page = config.n_layer * config.n_kv_head * fields.page_bytes(bits, network.shape.head)
         whole = pages_for(config.context_length)
         pages = max(whole, min(given.max_running * whole, given.cache_bytes // page))
-        self.runner = Runner(network, threads=given.threads or thread_budget(), pages=pages, rows=given.rows_per_step,
-                             cache_bits=bits)  # fmt: skip
+        threads = given.threads or thread_budget()
+        self.runner = Runner(network, threads=threads, pages=pages, rows=given.rows_per_step, cache_bits=bits,
+                             patience=BRIEF if draft else SPINS)  # fmt: skip
         self.scheduler = Scheduler(PagePool(pages), given.max_running, given.max_waiting, given.rows_per_step)
         self._state = _State()
+        if draft is not None:
+            self._state.draft = DraftModel(draft, network, threads=threads, most=given.max_running)
         self._end = weakref.finalize(self, _close, self._state, self.runner)
 
     def submit(self, requests: Sequence[Request], deliver: Sequence[Deliver]) -> list[Line]:
@@ -191,12 +207,19 @@ class _State:
     changed: threading.Condition = field(init=False)
     streams: dict[Line, _Stream] = field(default_factory=dict)
     grammars: dict[frozenset[int], Any] = field(default_factory=dict)
+    draft: DraftModel | None = None  # of the engine's thread alone
     dropped: deque[Line] = field(default_factory=deque)  # requests whose streams nobody holds any more
     started: bool = False
     closed: bool = False
 
     def __post_init__(self) -> None:
         self.changed = threading.Condition(self.lock)
+
+    def release(self, runner: Runner) -> None:
+        """End the threads that compute; not while a step runs."""
+        runner.close()
+        if self.draft is not None:
+            self.draft.close()
 
 
 class _Stream:
@@ -209,6 +232,7 @@ class _Stream:
         self.random = generator(request.settings.seed or 0, request.index)
         self.history = History(request.prompt)
         self.lookup = PromptLookup(request.prompt) if speculate else None
+        self.drafted = False  # whether the guesses of this step are the smaller model's
 
     def take(self, scores: Floats, masses: Sequence[float], draft: Sequence[int]) -> list[int]:
         """Chooses tokens from the scores [N, V] of the last rows and their masses: one, and one more as long as the
@@ -231,7 +255,7 @@ class _Stream:
             if self.writer.finish or number == len(draft) or draft[number] != token:
                 break
         if self.lookup is not None:
-            self.lookup.append(accepted, len(draft))
+            self.lookup.append(accepted, 0 if self.drafted else len(draft))
         return accepted
 
     def guess(self) -> list[int]:
@@ -254,7 +278,7 @@ def _serve(state: _State, scheduler: Scheduler, runner: Runner) -> None:
                 stream = state.streams.pop(line)
                 with contextlib.suppress(Exception):
                     stream.deliver(error)
-        runner.close()
+        state.release(runner)
         raise
 
 
@@ -264,13 +288,14 @@ def _loop(state: _State, scheduler: Scheduler, runner: Runner) -> None:
             while scheduler.idle and not state.closed:
                 state.changed.wait()
             if state.closed:
-                runner.close()  # here, where no step runs
+                state.release(runner)  # here, where no step runs
                 return
             while state.dropped:
                 line = state.dropped.popleft()
                 scheduler.cancel(line)
                 state.streams.pop(line, None)
             work = scheduler.plan()
+        begin = perf_counter()
         try:
             scores = runner.run([_rows(piece, runner) for piece in work])
         except Exception as error:  # all of them are lost, and told; the next request finds the engine ready
@@ -278,11 +303,15 @@ def _loop(state: _State, scheduler: Scheduler, runner: Runner) -> None:
                 for piece in work:
                     _fail(state, scheduler, piece.sequence, error)
             continue
+        if state.draft is not None and all(piece.count == piece.outputs for piece in work):
+            state.draft.costs_of(len(work)).note_step(perf_counter() - begin, len(work), len(scores) - len(work))
         at, masses = 0, runner.masses(len(scores))
         for piece in work:
             end = at + piece.outputs
             _take(state, scheduler, piece, scores[at:end], masses[at:end])
             at = end
+        if state.draft is not None:
+            _ask_draft(state, scheduler, state.draft)
 
 
 def _take(state: _State, scheduler: Scheduler, work: Work, scores: Floats, masses: list[float]) -> None:
@@ -295,6 +324,9 @@ def _take(state: _State, scheduler: Scheduler, work: Work, scores: Floats, masse
     if stream is not None and work.outputs:
         try:
             accepted = stream.take(scores, masses, line.draft)
+            if state.draft is not None and stream.drafted:
+                state.draft.learn(line.number, len(accepted) - 1, len(line.draft))
+                stream.drafted = False
         except Exception as problem:
             error = problem
     with state.lock:
@@ -306,6 +338,22 @@ def _take(state: _State, scheduler: Scheduler, work: Work, scores: Floats, masse
             state.streams.pop(line, None)
         elif accepted and line.state == "running":
             line.draft = stream.guess()
+
+
+def _ask_draft(state: _State, scheduler: Scheduler, draft: DraftModel) -> None:
+    """Lets the smaller model guess for those texts of which nothing else is guessed."""
+    with state.lock:
+        draft.keep({line.number for line in scheduler.running})
+        lines = {
+            line.number: line for line in scheduler.running
+            if not line.draft and len(line.tokens) - line.cached == 1 and line in state.streams
+        }  # fmt: skip
+    found = draft.guess({number: line.tokens for number, line in lines.items()})
+    with state.lock:
+        for number, guesses in found.items():
+            stream = state.streams.get(lines[number])
+            if stream is not None:
+                lines[number].draft, stream.drafted = guesses, True
 
 
 def _fail(state: _State, scheduler: Scheduler, line: Line, error: Exception) -> None:
@@ -325,7 +373,7 @@ def _rows(work: Work, runner: Runner) -> Rows:
 def _close(state: _State, runner: Runner) -> None:
     with state.lock:
         if not state.started:
-            runner.close()
+            state.release(runner)
         state.closed = True
         for line in list(state.streams):
             stream = state.streams.pop(line)

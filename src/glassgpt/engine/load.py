@@ -17,6 +17,7 @@ from glassgpt.core.memory import without_collecting
 from glassgpt.core.threads import chosen_threads, thread_budget
 from glassgpt.engine.engine import Engine, EngineSettings
 from glassgpt.engine.language_model import LanguageModel
+from glassgpt.engine.native import warm_up
 from glassgpt.engine.network import Network
 from glassgpt.engine.packed_file import load_parts, place, save_parts, signature
 from glassgpt.engine.packing import BITS, pack
@@ -37,11 +38,11 @@ _WORTH_KEEPING = 8 << 20  # bytes of packed weights; fewer are packed in no time
 
 @dataclass(frozen=True)
 class _Found:
-    """A model as a format holds it: its settings, its tensors, its tokenizer, and what makes the network in torch."""
+    """A model as a format holds it: its settings, and what gives tensors, tokenizer and the network in torch."""
 
     config: ModelConfig
     tensors: Callable[[], dict[str, Stored]]
-    tokenizer: Tokenizer
+    tokenizer: Callable[[], Tokenizer]
     network: Callable[[str], GPT]
     template: str | None = None
     jinja: str | None = None
@@ -58,6 +59,7 @@ def load(
     pull_missing: bool = True,
     in_torch: bool = False,
     engine: EngineSettings | None = None,
+    draft: str | Path | None = None,
 ) -> LanguageModel:
     """Load a model.
 
@@ -72,12 +74,14 @@ def load(
         in_torch: the network in torch is wanted, to train or to measure it; it writes the text too, and "auto" is
             float32.
         engine: how much the engine takes on.
+        draft: a smaller model with the same tokenizer, which guesses what this one will write; replies are the same
+            with and without, and sooner where it is much smaller and often right.
 
     Raises:
         NotFoundError: nothing of that name is known; the nearest catalog name is suggested.
         FetchError: it could not be brought here.
         FormatError: it is damaged or of a kind that cannot be read.
-        ConfigError: the precision, device or template is unknown.
+        ConfigError: the precision, device or template is unknown, or the draft's tokenizer is another.
     """
     if precision not in PRECISIONS:
         raise ConfigError(
@@ -86,15 +90,19 @@ def load(
     wanted = get_template(template) if template else None
     source = str(name)
     path = find_model(source, pull_missing=pull_missing)
-    by_engine = device == "cpu" and not in_torch
-    found = _read_checked(path, source, precision if not by_engine and precision in _IN_TORCH else "float32")
-    if by_engine:
-        model = _in_engine(source, path, found, precision, engine)
-    else:
-        model = _in_torch(source, found, precision, device)
+    with without_collecting():
+        if device == "cpu" and not in_torch:
+            warm_up()
+            found = _read(path, source, "float32")
+            model = _in_engine(source, path, found, precision, engine, draft)
+        else:
+            if draft is not None:
+                raise ConfigError("a draft model is for the engine alone", hint="Leave out --draft, or --device.")
+            found = _read(path, source, precision if precision in _IN_TORCH else "float32")
+            model = _in_torch(source, found, precision, device)
     model.path = path
     model.chat_template, model.template_error = _choose_template(
-        wanted, found.template, found.jinja, found.tokenizer, source
+        wanted, found.template, found.jinja, model.tokenizer, source
     )
     return model
 
@@ -117,23 +125,24 @@ def load_networks(
             )
     source = str(name)
     path = find_model(source, pull_missing=pull_missing)
-    found = _read_checked(path, source)
-    return found.tokenizer, {precision: _packed(source, path, found, precision) for precision in precisions}
-
-
-def _read_checked(path: Path, source: str, precision: str = "float32") -> _Found:
-    """As `_read`; refuses a tokenizer with more tokens than the network."""
     with without_collecting():
-        found = _read(path, source, precision)
-    if found.tokenizer.vocab_size > found.config.vocab_size:
+        found = _read(path, source, "float32")
+        tokenizer = _tokenizer(source, found)
+    return tokenizer, {precision: _packed(source, path, found, precision) for precision in precisions}
+
+
+def _tokenizer(source: str, found: _Found) -> Tokenizer:
+    """The tokenizer; refuses one with more tokens than the network."""
+    tokenizer = found.tokenizer()
+    if tokenizer.vocab_size > found.config.vocab_size:
         raise FormatError(
             "{name}: the tokenizer has {tokens} entries, the network {rows}",
             hint="The tokenizer belongs to another model.",
             name=source,
-            tokens=found.tokenizer.vocab_size,
+            tokens=tokenizer.vocab_size,
             rows=found.config.vocab_size,
         )
-    return found
+    return tokenizer
 
 
 def _read(path: Path, source: str, precision: str) -> _Found:
@@ -157,7 +166,9 @@ def _read(path: Path, source: str, precision: str) -> _Found:
         # Read again in another type: converting the network would round its rotary frequencies too.
         return network if wanted == precision else _read(path, source, wanted).network(wanted)
 
-    return _Found(network.config, lambda: network_tensors(network), tokenizer, in_torch, saved, jinja, checked=True)
+    return _Found(
+        network.config, lambda: network_tensors(network), lambda: tokenizer, in_torch, saved, jinja, checked=True
+    )
 
 
 def _read_gguf(path: Path, saved: str | None) -> _Found:
@@ -175,10 +186,16 @@ def _read_gguf(path: Path, saved: str | None) -> _Found:
     file = read_gguf(path)  # open as long as its tensors are used; they are views of it
     config = gguf_config(file)
     tensors = collect(config, stored_tensors(file, config), path.name)
-    tokenizer = Tokenizer.from_lists(file.tokenizer_lists())
+    lists = file.tokenizer_lists()
     four_bits = any(tensor.kind.startswith("Q4_") for tensor in tensors.values())
     return _Found(
-        config, lambda: tensors, tokenizer, network, saved, file.get("tokenizer.chat_template", str), four_bits
+        config,
+        lambda: tensors,
+        lambda: Tokenizer.from_lists(lists),
+        network,
+        saved,
+        file.get("tokenizer.chat_template", str),
+        four_bits,
     )
 
 
@@ -187,16 +204,40 @@ def network_tensors(network: GPT) -> dict[str, Stored]:
     return {name: Numbers(weights.detach().float().cpu().numpy()) for name, weights in network.named_parameters()}
 
 
-def _in_engine(name: str, path: Path, found: _Found, precision: str, settings: EngineSettings | None) -> LanguageModel:
+def _in_engine(
+    name: str, path: Path, found: _Found, precision: str, settings: EngineSettings | None, draft: str | Path | None
+) -> LanguageModel:
     if precision == "auto":
-        precision = "int4" if found.four_bits else "int8"
+        precision = _fastest(found)
 
-    # Packing finds numbers that are none; a network in torch has been looked through already.
+    # Packing finds numbers that are none; a network in torch has been looked through already. What was kept is read
+    # ahead while the tokenizer is made.
     packed = None if found.checked else _packed(name, path, found, precision)
+    tokenizer = _tokenizer(name, found)
+    smaller = _draft_network(str(draft), name, tokenizer) if draft is not None else None
     plain = precision if precision in _IN_TORCH else "float32"
-    return LanguageModel(name, lambda: found.network(plain), found.tokenizer, precision, config=found.config,
-                         engine=lambda: Engine(packed or _packed(name, path, found, precision), found.tokenizer,
-                                               settings))  # fmt: skip
+    return LanguageModel(name, lambda: found.network(plain), tokenizer, precision, config=found.config,
+                         engine=lambda: Engine(packed or _packed(name, path, found, precision), tokenizer,
+                                               settings, smaller))  # fmt: skip
+
+
+def _fastest(found: _Found) -> str:
+    """The precision of "auto"."""
+    return "int4" if found.four_bits else "int8"
+
+
+def _draft_network(name: str, other: str, tokenizer: Tokenizer) -> Network:
+    """A network that guesses for a model with this tokenizer."""
+    path = find_model(name, pull_missing=True)
+    found = _read(path, name, "float32")
+    if not _tokenizer(name, found).same_tokens(tokenizer):
+        raise ConfigError(
+            "the draft model {name} has another tokenizer than {model}",
+            hint="Take a smaller model of the same family.",
+            name=name,
+            model=other,
+        )
+    return _packed(name, path, found, _fastest(found))
 
 
 def _packed(name: str, path: Path, found: _Found, precision: str) -> Network:
@@ -222,7 +263,8 @@ def _in_torch(name: str, found: _Found, precision: str, device: str) -> Language
             name=precision,
         )  # fmt: skip
     precision = "float32" if precision == "auto" else precision
-    return LanguageModel(name, found.network(precision).to(choose_device(device)), found.tokenizer, precision)
+    network = found.network(precision).to(choose_device(device))
+    return LanguageModel(name, network, _tokenizer(name, found), precision)
 
 
 def _limit_torch() -> None:

@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable
 from functools import cache
@@ -31,9 +32,10 @@ COMPILING = Sentence("Compiling the engine for this processor, once; this takes 
 UNWRITABLE = Sentence("The compiled engine could not be kept on disk; the next start compiles again.").template
 
 _engines: list[Any] = []  # whoever drops one unloads its code
+_made: dict[Path | None, Work] = {}
+_making = threading.Lock()
 
 
-@cache
 def load_work(folder: Path | None = None, tell: Callable[[str], None] | None = None) -> Work:
     """`step.work` as a function of four whole numbers, which holds no lock of Python's while it runs.
 
@@ -42,7 +44,14 @@ def load_work(folder: Path | None = None, tell: Callable[[str], None] | None = N
         tell: called with a sentence before what takes a while, and with another if it will be made again next time;
             unless given, they go to stderr.
     """
-    tell = tell or _note
+    with _making:  # a second thread waits, and compiles nothing itself
+        if folder not in _made:
+            _made[folder] = make_work(folder, tell or _note)
+        return _made[folder]
+
+
+def make_work(folder: Path | None, tell: Callable[[str], None]) -> Work:
+    """As `load_work`, whether it has been done before or not."""
     path = cache_folder(folder) / f"{key()}.bin"
     code = read(path)
     if code is None:
@@ -53,6 +62,18 @@ def load_work(folder: Path | None = None, tell: Callable[[str], None] | None = N
         except (GlassError, OSError):
             tell(UNWRITABLE)
     return link(*code)
+
+
+def warm_up() -> None:
+    """Begin to load what is compiled already, in a thread, while the model's file is read."""
+
+    def load() -> None:
+        with contextlib.suppress(Exception):  # whoever needs it gets the error
+            if is_compiled():
+                load_work()
+
+    # Python waits for it before it exits: LLVM would not bear to be left in the middle.
+    threading.Thread(target=load, name="glassgpt-warm-up").start()
 
 
 def is_compiled(folder: Path | None = None) -> bool:

@@ -13,6 +13,7 @@ import math
 import mmap
 import os
 import tempfile
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from glassgpt.formats.catalog import cache_folder
 
 MAGIC = b"glassgpt packed weights 1\n"
 _ALIGNMENT, _MOST = 64, 16 << 20  # bytes; the second: of a header
+_AHEAD, _PIECE = 1 << 30, 8 << 20  # bytes read before the first step asks for them: in all, and at once
 _HEAD = len(MAGIC) + 8 + 32  # bytes before the header: what the file is, the header's size and SHA-256
 
 
@@ -89,9 +91,17 @@ def load_parts(path: Path, fits: dict[str, Any]) -> Parts | None:
         if min(header["places"]) < 0:
             return None
         places = [start + offset for offset in header["places"]]
-        return {name: _restore(part, places, data) for name, part in header["parts"].items()}
+        parts = {name: _restore(part, places, data) for name, part in header["parts"].items()}
+        threading.Thread(target=_touch, args=(data,), name="glassgpt-read-ahead", daemon=True).start()
+        return parts
     except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError, RecursionError):
         return None
+
+
+def _touch(data: mmap.mmap) -> None:
+    """Have the system map what the first step will read, while Python prepares it."""
+    for at in range(0, min(len(data), _AHEAD), _PIECE):
+        np.frombuffer(data, np.uint8, min(_PIECE, len(data) - at), at)[:: mmap.PAGESIZE].max()
 
 
 def _describe(part: Part, arrays: list[NDArray[Any]]) -> dict[str, Any]:

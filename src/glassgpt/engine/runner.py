@@ -20,7 +20,7 @@ from glassgpt.engine.native import Work, load_work
 from glassgpt.engine.network import Network
 from glassgpt.engine.quantize import LANES, Floats, zeros
 
-_SPINS = 200_000  # looks for the next step before a thread falls asleep: some milliseconds
+SPINS = 200_000  # looks for the next step before a thread falls asleep: some milliseconds
 
 
 @dataclass(frozen=True)
@@ -49,10 +49,12 @@ class Runner:
         pages: how many pages there are, of 16 positions each.
         rows: the most rows in a step.
         outputs: the most rows with scores in a step.
+        patience: how often a helping thread looks for the next step before it falls asleep; few where another runner
+            needs the cores in between.
     """
 
     def __init__(self, network: Network, *, threads: int, pages: int, rows: int = 256, outputs: int = 0,
-                 cache_bits: int = 0, work: Work | None = None) -> None:  # fmt: skip
+                 cache_bits: int = 0, work: Work | None = None, patience: int = SPINS) -> None:  # fmt: skip
         self.network, self.pages, self.rows, self.outputs = network, pages, rows, outputs or rows
         self.cache_bits = cache_bits or (32 if network.precision == "float32" else 16)
         self.program = zeros((fields.PROGRAM_FIELDS,), np.int64)
@@ -63,7 +65,7 @@ class Runner:
         self._turn = 0
         self._awake = [threading.Event() for _ in range(threads - 1)]
         for number, event in enumerate(self._awake):
-            arguments = (self._work, self.program.ctypes.data, number + 1, self._shared, event, self._arrays)
+            arguments = (self._work, self.program.ctypes.data, number + 1, patience, self._shared, event, self._arrays)
             threading.Thread(target=_help, args=arguments, name=f"glassgpt-{number + 1}", daemon=True).start()
         self._end = weakref.finalize(self, _stop, self._shared, self._awake)
 
@@ -171,11 +173,13 @@ class Runner:
 _TURN, _MET = 0, 16
 
 
-def _help(work: Work, program: int, index: int, shared: NDArray[np.int64], awake: threading.Event, alive: Any) -> None:
+def _help(
+    work: Work, program: int, index: int, patience: int, shared: NDArray[np.int64], awake: threading.Event, alive: Any
+) -> None:
     """A helping thread: runs its share of every step, until the turn is negative."""
     seen = 0
     while seen >= 0:
-        seen = work(program, index, seen, _SPINS)
+        seen = work(program, index, seen, patience)
         awake.clear()
         if 0 <= seen == shared[_TURN]:  # looked at after the clearing: whoever sets a turn wakes us after it
             awake.wait()

@@ -191,6 +191,10 @@ class Tokenizer:
         for name, content in (("tokenizer.json", spec), ("tokenizer_config.json", config)):
             (folder / name).write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
 
+    def same_tokens(self, other: Tokenizer) -> bool:
+        """Whether both have the same ids for the same tokens."""
+        return self._ids == other._ids
+
     # Text to ids
 
     def encode(self, text: str, *, add_bos: bool | None = None) -> list[int]:
