@@ -76,6 +76,16 @@ class Session:
         self._run(n)
         return self._rows(n)
 
+    def scores(self, ids: list[int], start: int) -> np.ndarray:
+        """Read at most a batch of tokens of the first sequence; the scores after each [T, V], until the next call."""
+        n = len(ids)
+        self.token[:n], self.pos[:n], self.logits[:n] = ids, range(start, start + n), 1
+        for i in range(n):
+            self.batch.seq_id[i][0] = 0
+        self._run(n)
+        found = ctypes.cast(llama.llama_get_logits(self.context), ctypes.POINTER(ctypes.c_float))
+        return np.ctypeslib.as_array(found, (n, self.vocabulary))
+
     def _run(self, n: int) -> None:
         self.batch.n_tokens = n
         if llama.llama_decode(self.context, self.batch):
@@ -172,7 +182,23 @@ def widths(session: Session, task: dict[str, Any]) -> dict[str, Any]:
     return {"values": values}
 
 
-MEASURES = {f.__name__: f for f in (decode, prefill, streams, turn, contexts, widths)}
+def loss(session: Session, task: dict[str, Any]) -> dict[str, Any]:
+    """Nats per predicted token, each window read as a text of its own; the softmax is taken in float64."""
+    nats, count = 0.0, 0
+    for window in task["windows"]:
+        session.open(len(window))
+        for first in range(0, len(window) - 1, BATCH):
+            own = window[first : min(first + BATCH, len(window) - 1)]
+            scores = session.scores(own, first)
+            for row, target in zip(scores, window[first + 1 :], strict=False):
+                exact = row.astype(np.float64)
+                top = exact.max()
+                nats += top + np.log(np.exp(exact - top).sum()) - exact[target]
+            count += len(own)
+    return {"values": {"": nats / count}, "tokens": count}
+
+
+MEASURES = {f.__name__: f for f in (decode, prefill, streams, turn, contexts, widths, loss)}
 
 
 def main() -> None:

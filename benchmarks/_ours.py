@@ -85,7 +85,7 @@ def contexts(model: LanguageModel, task: dict[str, Any]) -> dict[str, Any]:
     """Milliseconds a token where so many stand before it."""
     values, new = {}, task["new"]
     for length in task["lengths"]:
-        timings, _ = write(model, task["prompt"][: length - new], new + 1)
+        timings, _ = write(model, task["prompt"][: length - new - 1], new + 1)
         values[str(length)] = 1000 * timings.decode_s / max(1, timings.decode_tokens)
     return {"values": values}
 

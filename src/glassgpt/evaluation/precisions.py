@@ -89,7 +89,7 @@ def compare_precisions(
     bos = [tokenizer.bos_id] if tokenizer.add_bos and tokenizer.bos_id is not None else []
     if len(ids) + len(bos) < 2:
         raise InputError("the text has {count} tokens; at least 2 are needed", count=len(ids))
-    pieces = list(_windows(ids, bos, window, tokens))
+    pieces = list(cut_windows(ids, bos, window, tokens))
     done, total = 0, sum(len(piece) - 1 for piece in pieces)
     pages = range(pages_for(window))
     runners = [Runner(network, threads=threads or thread_budget(), pages=len(pages), rows=ROWS) for network in networks]
@@ -113,9 +113,9 @@ def compare_precisions(
     return Comparison(tuple(one.result(total, sums[0].nats) for one in sums), total, window)
 
 
-def _windows(ids: list[int], bos: list[int], window: int, most: int) -> Iterator[list[int]]:
-    """The text in windows, each with the BOS token before it where there is one; together they have `most` tokens to
-    predict (0: all)."""
+def cut_windows(ids: list[int], bos: list[int], window: int, most: int) -> Iterator[list[int]]:
+    """A text's ids in windows of at most `window`, each with the BOS token (`bos`: its id, or nothing) before it;
+    together they have `most` tokens to predict (0: all)."""
     step, left = window - len(bos), most or len(ids)
     for start in range(0, len(ids), step):
         piece = (bos + ids[start : start + step])[: left + 1]
