@@ -148,7 +148,7 @@ def test_a_long_text_is_read_in_pieces_and_one_too_long_is_left_alone(tokenizer,
 
 
 def test_another_vocabulary_is_refused(larger: Network, tokenizer):
-    with pytest.raises(ConfigError, match="the draft model has .* tokens, the model"):
+    with pytest.raises(ConfigError, match=r"the draft model has .* tokens, the model"):
         Engine(larger, tokenizer, ALONE, made(tokenizer, 1, more=1))
 
 
