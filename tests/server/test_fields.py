@@ -37,7 +37,8 @@ def refused(param: str | None, **more: Any) -> Problem:
     ("param", "more"),
     [
         ("audio", {"audio": {}}), ("functions", {"functions": []}), ("store", {"store": True}),
-        ("temperature", {"temperature": 2.1}), ("temperature", {"temperature": "1"}), ("temperature", {"temperature": True}),
+        ("temperature", {"temperature": 2.1}), ("temperature", {"temperature": "1"}),
+        ("temperature", {"temperature": True}),
         ("n", {"n": 0}), ("n", {"n": 17}), ("n", {"n": 1.5}), ("seed", {"seed": 2**64}),
         ("logit_bias.x", {"logit_bias": {"x": 1}}), ("logit_bias.5", {"logit_bias": {"5": 101}}),
         ("top_logprobs", {"logprobs": True, "top_logprobs": 21}), ("top_logprobs", {"top_logprobs": 2}),
@@ -102,7 +103,8 @@ def test_every_api_gives_the_same_conversation():
         "model": "m", "system": "S", "max_tokens": 5, "top_p": 0.5, "tool_choice": {"type": "any"},
         "tools": [{"name": "f", "description": "d", "input_schema": {"type": "object"}}],
         "messages": [{"role": "user", "content": "U"},
-                     {"role": "assistant", "content": [{"type": "tool_use", "id": "c", "name": "f", "input": {"a": 1}}]},
+                     {"role": "assistant", "content": [
+                         {"type": "tool_use", "id": "c", "name": "f", "input": {"a": 1}}]},
                      {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "c", "content": "R"}]}],
     }).encode()).ask()  # fmt: skip
     responses = parse(ResponsesRequest, json.dumps({

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import KEY, Running, serve
+from serving import KEY, Running, serve
 
 from glassgpt.core.errors import ConfigError, NotFoundError
 from glassgpt.server import wire
@@ -35,7 +35,9 @@ def test_a_key_is_found_and_nothing_else_is():
     assert "a" * 20 not in repr(keys.keys)
 
 
-@pytest.mark.parametrize("text", ["", "short", "with a space in it ....", "ключ-ключ-ключ-ключ", "x" * 15, "a" * 20 + "\n"])
+@pytest.mark.parametrize(
+    "text", ["", "short", "with a space in it ....", "ключ-ключ-ключ-ключ", "x" * 15, "a" * 20 + "\n"]
+)
 def test_a_key_that_is_none_is_refused(text: str):
     with pytest.raises(ConfigError):
         key_of(text)
@@ -96,7 +98,9 @@ def ask(guard: Guard, headers: dict[str, str], parts: list[bytes] = [b""], path:
             await asyncio.sleep(100)
         sent.append(message)
 
-    raw = [(k.lower().encode("latin-1"), v.encode("latin-1")) for k, v in ({"Host": "localhost:1"} | headers).items() if v]
+    raw = [
+        (k.lower().encode("latin-1"), v.encode("latin-1")) for k, v in ({"Host": "localhost:1"} | headers).items() if v
+    ]
     scope = {"type": "http", "method": method, "path": path, "headers": raw, "scheme": "http"}
     asyncio.run(guard(scope, receive, send))
     if not sent:
@@ -132,7 +136,9 @@ def test_only_hosts_that_are_ours_are_served(guard: Guard, host: str, status: in
 def test_only_origins_that_are_ours_may_ask(guard: Guard, origin: str, status: int):
     got, headers, _ = ask(guard, AUTH | {"Origin": origin})
     assert got == status
-    assert headers.get("access-control-allow-origin") == ("https://shop.example" if "shop.example" == origin[8:] else None)
+    assert headers.get("access-control-allow-origin") == (
+        "https://shop.example" if origin[8:] == "shop.example" else None
+    )
 
 
 def test_a_preflight_needs_no_key_and_an_allowed_origin(guard: Guard):
@@ -149,7 +155,7 @@ def test_without_a_key_nothing_but_health_is_told(guard: Guard):
 
 
 def test_bodies_are_counted_as_they_come(guard: Guard):
-    assert ask(guard, AUTH, [b"x" * 500, b"y" * 500]) [2] == b"1000"
+    assert ask(guard, AUTH, [b"x" * 500, b"y" * 500])[2] == b"1000"
     assert ask(guard, AUTH, [b"x" * 500, b"y" * 501])[0] == 413
     for length in ("1001", "9" * 30, "-1", "1e3", "x"):
         assert ask(guard, AUTH | {"Content-Length": length})[0] == 413

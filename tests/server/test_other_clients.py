@@ -49,7 +49,17 @@ def test_curl(server):
         pytest.skip("needs curl")
     body = json.dumps({"model": "smollm2", "messages": [{"role": "user", "content": "你好"}], "max_tokens": 8,
                        "stream": True})  # fmt: skip
-    words = ["curl", "-sS", "--noproxy", "*", f"{server.url}/v1/chat/completions", "-H", f"Authorization: Bearer {server.key}", "-d", body]
+    words = [
+        "curl",
+        "-sS",
+        "--noproxy",
+        "*",
+        f"{server.url}/v1/chat/completions",
+        "-H",
+        f"Authorization: Bearer {server.key}",
+        "-d",
+        body,
+    ]
     done = subprocess.run(words, capture_output=True, text=True, timeout=60)
     lines = [line for line in done.stdout.split("\n\n") if line]
     assert lines[-1] == "data: [DONE]" and all(line.startswith("data: {") for line in lines[:-1])

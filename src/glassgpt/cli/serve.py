@@ -28,8 +28,8 @@ def add_parser(verbs: Any, common: argparse.ArgumentParser, language: str) -> No
         help=say("a name from `glassgpt models`, a run, a folder, a .gguf file or a hub id; give it again for more "
                  "models (default: {name})", language, name=DEFAULT_MODEL),
     )  # fmt: skip
-    parser.add_argument("--host", default="127.0.0.1", metavar="H",
-                        help=say("the address to listen on (default: {value})", language, value="127.0.0.1"))  # fmt: skip
+    about = say("the address to listen on (default: {value})", language, value="127.0.0.1")
+    parser.add_argument("--host", default="127.0.0.1", metavar="H", help=about)
     parser.add_argument("--port", type=int, default=PORT, metavar="P",
                         help=say("the port; 0 takes a free one (default: {value})", language, value=PORT))  # fmt: skip
     parser.add_argument("--api-key", metavar="K",
@@ -46,8 +46,8 @@ def add_parser(verbs: Any, common: argparse.ArgumentParser, language: str) -> No
                         help=say("what all loaded models may take together (default: no limit)", language))  # fmt: skip
     parser.add_argument("--allow-host", action="append", default=[], metavar="NAME",
                         help=say("another name that the server is reached by", language))  # fmt: skip
-    parser.add_argument("--allow-origin", action="append", default=[], metavar="ORIGIN",
-                        help=say("a page that may ask from a browser, such as https://example.org", language))  # fmt: skip
+    about = say("a page that may ask from a browser, such as https://example.org", language)
+    parser.add_argument("--allow-origin", action="append", default=[], metavar="ORIGIN", help=about)
     parser.add_argument("--log-messages", action="store_true",
                         help=say("write what is said into the log", language))  # fmt: skip
     parser.add_argument("--self-test", metavar="URL",
@@ -64,6 +64,7 @@ def run(args: argparse.Namespace) -> int:
     from glassgpt.core.threads import use_threads
     from glassgpt.engine.language_model import LanguageModel
     from glassgpt.engine.load import load
+    from glassgpt.formats.place import find_model
     from glassgpt.server.app import ServerSettings, make_app
     from glassgpt.server.hub import Hub
     from glassgpt.server.keys import Keys
@@ -77,13 +78,16 @@ def run(args: argparse.Namespace) -> int:
     if args.threads is not None:
         use_threads(args.threads)
     keys, token = _keys(args)
+    models = args.model or [DEFAULT_MODEL]
+    for model in models:
+        find_model(model, pull_missing=True)  # each is there, or that is said now and not to a client
     socket = listen(args.host, args.port)
     host, port = socket.getsockname()[:2]
 
     def load_one(name: str) -> LanguageModel:
         return load(name, precision=args.precision)
 
-    hub = Hub(args.model or [DEFAULT_MODEL], load_one, int(args.memory * 1e9))
+    hub = Hub(models, load_one, int(args.memory * 1e9))
     names = ["127.0.0.1", "localhost", "::1", *([] if _any(args.host) else [args.host]), *args.allow_host]
     app = make_app(hub, Keys(keys), ServerSettings(names, args.allow_origin, log_messages=args.log_messages))
     shown = f"http://{'localhost' if _any(host) else f'[{host}]' if ':' in host else host}:{port}"

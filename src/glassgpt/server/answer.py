@@ -65,9 +65,9 @@ class Answer:
 
     def __init__(self, prepared: Prepared) -> None:
         self.prepared = prepared
-        self.prompt_tokens = len(prepared.prompt)
+        self.prompt_tokens = prepared.prompt_tokens
         self.completion_tokens = 0
-        self.count: Callable[[int], None] = lambda tokens: None  # told of each token
+        self.count: Callable[[], None] = lambda: None  # called for each token
         self._engine: Engine = prepared.model.loop  # type: ignore[assignment]
 
     async def events(self) -> AsyncIterator[Event]:
@@ -108,7 +108,7 @@ class _Writer:
     async def push(self, piece: Piece) -> AsyncIterator[Event]:
         if piece.token is not None:
             self.count += 1
-            self.answer.count(self.count)
+            self.answer.count()
         self.text += piece.text
         if not self.calling:
             tokens = self._tokens(piece)

@@ -20,7 +20,7 @@ from starlette.exceptions import HTTPException
 
 from glassgpt.engine.language_model import LanguageModel
 from glassgpt.server.answer import Answer
-from glassgpt.server.ask import Ask, prepare
+from glassgpt.server.ask import Ask, prepare, prepare_all
 from glassgpt.server.chat import ChatRequest, ChatWriter
 from glassgpt.server.completions import CompletionRequest, CompletionWriter
 from glassgpt.server.embeddings import EmbeddingsRequest, embed
@@ -59,20 +59,24 @@ def make_app(hub: Hub, keys: Keys, settings: ServerSettings | None = None) -> Ap
     """The whole server as an ASGI app, behind its guard."""
     settings = settings or ServerSettings()
 
+    server = _Server(hub, Metrics(hub), settings)
+
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
+        watching = asyncio.create_task(server.metrics.watch())
         yield
+        watching.cancel()
         hub.close()
 
     app = FastAPI(title="glassgpt", version=version("glassgpt"), lifespan=life, docs_url=None, redoc_url=None)
-    server = _Server(hub, Metrics(hub), settings)
     for path in BODIES:
         answer: Callable[[Request], Any] = getattr(server, path.removeprefix("/v1/").replace("/", "_"))
         app.add_api_route(path, answer, methods=["POST"], response_class=Response,
                           operation_id=path.removeprefix("/v1/").replace("/", "_"))  # fmt: skip
-    for path in ("/v1/models", "/v1/models/{name:path}", "/health", "/metrics"):
-        name = path.removeprefix("/v1").strip("/").replace("/{name:path}", "_one")
-        app.add_api_route(path, getattr(server, {"metrics": "metrics_"}.get(name, name)), methods=["GET"], response_class=Response, operation_id=name)
+    read = {"/v1/models": server.list_models, "/v1/models/{name:path}": server.one_model, "/health": server.health,
+            "/metrics": server.show_metrics}  # fmt: skip
+    for path, answer in read.items():
+        app.add_api_route(path, answer, methods=["GET"], response_class=Response, operation_id=answer.__name__)
     app.add_exception_handler(HTTPException, _not_here)
     for kind in (Problem, Exception):
         app.add_exception_handler(kind, _refused)
@@ -99,13 +103,12 @@ class _Server:
     async def completions(self, request: Request) -> Response:
         body = parse(CompletionRequest, await request.body())
         async with self._held(request, body.model) as (held, model):
-            asks = body.asks()
-            answers = [await self._answer(request, body.model, model, ask) for ask in asks]
+            answer = await self._answer(request, body.model, model, *body.asks())
             echoes = [p if isinstance(p, str) else model.tokenizer.decode(p) for p in body.prompts()]
             writer = CompletionWriter(body, fingerprint(model), echoes)
             if body.stream:
-                return await self._stream(request, held, writer.chunks(answers), last="[DONE]")
-            return JSONResponse(await until_gone(request.receive, writer.whole(answers)))
+                return await self._stream(request, held, writer.chunks(answer), last="[DONE]")
+            return JSONResponse(await until_gone(request.receive, writer.whole(answer)))
 
     async def responses(self, request: Request) -> Response:
         body = parse(ResponsesRequest, await request.body())
@@ -129,14 +132,14 @@ class _Server:
         body = parse(CountRequest, await request.body())
         async with self._held(request, body.model) as (_, model):
             prepared = await asyncio.to_thread(prepare, model, body.ask())
-            return JSONResponse({"input_tokens": len(prepared.prompt)})
+            return JSONResponse({"input_tokens": prepared.prompt_tokens})
 
     async def embeddings(self, request: Request) -> Response:
         body = parse(EmbeddingsRequest, await request.body())
         async with self._held(request, body.model) as (_, model):
             return JSONResponse(await until_gone(request.receive, embed(model, body)))
 
-    async def models(self, request: Request) -> Response:
+    async def list_models(self, request: Request) -> Response:
         key = request.state.key
         shown = [e for e in self.hub.entries.values() if key is None or key.models is None or e.name in key.models]
         data = [_model(e.name, e.created) for e in shown]
@@ -144,7 +147,7 @@ class _Server:
                              "first_id": data[0]["id"] if data else None,
                              "last_id": data[-1]["id"] if data else None})  # fmt: skip
 
-    async def models_one(self, request: Request, name: str) -> Response:
+    async def one_model(self, request: Request, name: str) -> Response:
         check_model(request.state.key, name)
         entry = self.hub.entry(name)
         return JSONResponse(_model(entry.name, entry.created))
@@ -152,7 +155,7 @@ class _Server:
     async def health(self, request: Request) -> Response:
         return JSONResponse({"status": "ok"})
 
-    async def metrics_(self, request: Request) -> Response:
+    async def show_metrics(self, request: Request) -> Response:
         return PlainTextResponse(self.metrics.text(), media_type="text/plain; version=0.0.4")
 
     @asynccontextmanager
@@ -163,15 +166,15 @@ class _Server:
             model = await stack.enter_async_context(self.hub.use(name))
             yield stack, model
 
-    async def _answer(self, request: Request, name: str, model: LanguageModel, ask: Ask) -> Answer:
-        prepared = await asyncio.to_thread(prepare, model, ask)
+    async def _answer(self, request: Request, name: str, model: LanguageModel, *asks: Ask) -> Answer:
+        prepared = await asyncio.to_thread(prepare_all, model, asks)
         answer, note, began = Answer(prepared), request.state.note, time.monotonic()
-        note |= {"model": name, "prompt_tokens": note.get("prompt_tokens", 0) + answer.prompt_tokens}
+        note |= {"model": name, "prompt_tokens": answer.prompt_tokens}
         if self.settings.log_messages:
-            note["messages"] = [[turn.role, turn.text] for turn in ask.turns] or [ask.prompt]
+            note["messages"] = [[turn.role, turn.text] for turn in asks[0].turns] or [ask.prompt for ask in asks]
 
-        def count(tokens: int) -> None:
-            if tokens == 1:
+        def count() -> None:
+            if "completion_tokens" not in note:
                 self.metrics.first.labels(name).observe(time.monotonic() - began)
                 self.metrics.tokens.labels(name, "read").inc(answer.prompt_tokens)
             self.metrics.tokens.labels(name, "written").inc()

@@ -77,17 +77,29 @@ class Ask:
 
 @dataclass(frozen=True)
 class Prepared:
-    """An `Ask` for one model, ready for its engine."""
+    """An `Ask` for one model, ready for its engine.
+
+    `prompts`: the ids that replies follow, `ask.count` of them each. `strips`: whether white space around a reply is no
+    part of it.
+    """
 
     model: LanguageModel
     ask: Ask
     requests: tuple[Request, ...]
-    strips: bool = False  # whether white space around a reply is no part of it
+    prompts: tuple[list[int], ...]
+    strips: bool = False
 
     @property
-    def prompt(self) -> list[int]:
-        """The ids that all replies follow."""
-        return self.requests[0].prompt
+    def prompt_tokens(self) -> int:
+        """How many ids are read."""
+        return sum(map(len, self.prompts))
+
+
+def prepare_all(model: LanguageModel, asks: Sequence[Ask]) -> Prepared:
+    """Several requests that differ in nothing but the prompt, as one; raises what `prepare` raises."""
+    each = [prepare(model, ask) for ask in asks]
+    return replace(each[0], requests=tuple(r for one in each for r in one.requests),
+                   prompts=tuple(p for one in each for p in one.prompts))  # fmt: skip
 
 
 def prepare(model: LanguageModel, ask: Ask) -> Prepared:
@@ -113,7 +125,7 @@ def prepare(model: LanguageModel, ask: Ask) -> Prepared:
         all_stops += (CALL,) if ask.choice == "auto" and format is None else ()
     request = Request(ids, limit, settings, 0, ends, all_stops, format, ask.alternatives or 0)
     requests = tuple(replace(request, index=number) for number in range(ask.count))
-    return Prepared(model, ask, requests, bool(ask.turns) and bool(model.template.family.lead))
+    return Prepared(model, ask, requests, (ids,), bool(ask.turns) and bool(model.template.family.lead))
 
 
 def calls_format(ask: Ask) -> OutputFormat:

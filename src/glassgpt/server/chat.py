@@ -18,7 +18,6 @@ from glassgpt.server.fields import (
     MAX_CHOICES,
     MAX_MESSAGES,
     MAX_STOPS,
-    MAX_TEXT,
     MAX_TOOLS,
     Body,
     FunctionName,

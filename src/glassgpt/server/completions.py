@@ -71,45 +71,41 @@ class CompletionWriter:
         self.request, self.fingerprint, self.echoes = request, fingerprint, echoes
         self.id, self.created = "cmpl-" + secrets.token_hex(12), int(time.time())
 
-    async def whole(self, answers: list[Answer]) -> dict[str, Any]:
+    async def whole(self, answer: Answer) -> dict[str, Any]:
         """All at once."""
-        choices = []
-        for number, answer in enumerate(answers):
-            found = [{"text": self._echo(number), "tokens": [], "reason": None} for _ in range(self.request.n or 1)]
-            async for event in answer.events():
-                choice = found[event.index]
-                if isinstance(event, Words):
-                    choice["text"] += event.text  # type: ignore[operator]
-                    choice["tokens"] += event.tokens  # type: ignore[operator]
-                elif isinstance(event, Ended):
-                    choice["reason"] = event.reason
-            for choice in found:
-                choices.append(self._choice(len(choices), choice["text"], choice["tokens"], choice["reason"]))
-        return self._frame() | {"choices": choices, "usage": _sum(answers)}
+        found: dict[int, tuple[list[str], list[Token], str]] = {}
+        async for event in answer.events():
+            text, tokens, _ = found.setdefault(event.index, ([self._echo(event.index)], [], ""))
+            if isinstance(event, Words):
+                text.append(event.text)
+                tokens += event.tokens
+            elif isinstance(event, Ended):
+                found[event.index] = (text, tokens, event.reason)
+        choices = [self._choice(index, "".join(text), tokens, reason)
+                   for index, (text, tokens, reason) in sorted(found.items())]  # fmt: skip
+        return self._frame() | {"choices": choices, "usage": usage(answer)}
 
-    async def chunks(self, answers: list[Answer]) -> AsyncIterator[dict[str, Any]]:
-        """Piece by piece, one prompt after the other."""
+    async def chunks(self, answer: Answer) -> AsyncIterator[dict[str, Any]]:
+        """Piece by piece."""
         options = self.request.stream_options
-        for number, answer in enumerate(answers):
-            first, begun, offsets = number * (self.request.n or 1), set[int](), dict[int, int]()
-            async for event in answer.events():
-                echo = "" if event.index in begun else self._echo(number)
-                begun.add(event.index)
-                if isinstance(event, Words):
-                    offset = offsets.get(event.index, 0)
-                    offsets[event.index] = offset + len(event.text)
-                    choice = self._choice(first + event.index, echo + event.text, list(event.tokens), None, offset)
-                elif isinstance(event, Ended):
-                    choice = self._choice(first + event.index, echo, [], event.reason)
-                else:
-                    continue
-                chunk = self._frame() | {"choices": [choice]}
-                yield chunk | ({"usage": None} if options and options.include_usage else {})
+        offsets: dict[int, int] = {}
+        async for event in answer.events():
+            echo = "" if event.index in offsets else self._echo(event.index)
+            offset = offsets.setdefault(event.index, 0)
+            if isinstance(event, Words):
+                offsets[event.index] += len(event.text)
+                choice = self._choice(event.index, echo + event.text, list(event.tokens), None, offset)
+            elif isinstance(event, Ended):
+                choice = self._choice(event.index, echo, [], event.reason)
+            else:
+                continue
+            chunk = self._frame() | {"choices": [choice]}
+            yield chunk | ({"usage": None} if options and options.include_usage else {})
         if options and options.include_usage:
-            yield self._frame() | {"choices": [], "usage": _sum(answers)}
+            yield self._frame() | {"choices": [], "usage": usage(answer)}
 
     def _echo(self, number: int) -> str:
-        return self.echoes[number] if self.request.echo else ""
+        return self.echoes[number // (self.request.n or 1)] if self.request.echo else ""
 
     def _frame(self) -> dict[str, Any]:
         return {"id": self.id, "object": "text_completion", "created": self.created, "model": self.request.model,
@@ -131,12 +127,3 @@ class CompletionWriter:
             "top_logprobs": [{b.decode("utf-8", "replace"): p for b, p in t.alternatives} for t in tokens],
             "text_offset": offsets,
         }
-
-
-def _sum(answers: list[Answer]) -> dict[str, Any]:
-    total = usage(answers[0])
-    for answer in answers[1:]:
-        more = usage(answer)
-        for key in ("prompt_tokens", "completion_tokens", "total_tokens"):
-            total[key] += more[key]
-    return total

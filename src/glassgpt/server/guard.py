@@ -161,8 +161,11 @@ class _Exchange:
             yield b"vary", b"Origin"
 
     async def _preflight(self) -> None:
-        allowed = [(b"access-control-allow-methods", b"GET, POST"), (b"access-control-max-age", b"600"),
-                   (b"access-control-allow-headers", b"authorization, content-type, x-api-key, anthropic-version")]
+        allowed = [
+            (b"access-control-allow-methods", b"GET, POST"),
+            (b"access-control-max-age", b"600"),
+            (b"access-control-allow-headers", b"authorization, content-type, x-api-key, anthropic-version"),
+        ]
         await self._send_limited({"type": "http.response.start", "status": 204, "headers": allowed})
         await self._send_limited({"type": "http.response.body", "body": b""})
 

@@ -35,7 +35,7 @@ class Entry:
     users: int = 0
     size: int = 0
     used_at: float = 0.0
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    loading: asyncio.Task[None] | None = None
 
 
 class Hub:
@@ -56,6 +56,7 @@ class Hub:
                 name = source
             self.entries[name] = Entry(name, source)
         self.load, self.memory = load, memory
+        self._turn = asyncio.Lock()  # one model is loaded at a time
 
     def entry(self, name: str) -> Entry:
         """The model of that name; raises Problem (404) where there is none."""
@@ -76,20 +77,16 @@ class Hub:
         entry = self.entry(name)
         entry.users += 1
         try:
-            async with entry.lock:
-                if entry.model is None:
-                    self._make_room(entry)
-                    entry.model = await asyncio.to_thread(self._loaded, entry)
-            entry.used_at = time.monotonic()
+            if entry.model is None:
+                if entry.loading is None:
+                    entry.loading = asyncio.create_task(self._bring(entry))
+                # Whoever asked may go away: others wait for the model too, and it is not loaded for nothing.
+                await asyncio.shield(entry.loading)
+            assert entry.model is not None
             yield entry.model
         finally:
             entry.users -= 1
             entry.used_at = time.monotonic()
-
-    async def preload(self) -> None:
-        """Loads the first model."""
-        async with self.use(next(iter(self.entries))):
-            pass
 
     def close(self) -> None:
         """Ends all engines."""
@@ -100,24 +97,41 @@ class Hub:
         """Those that run, by the names of their models."""
         return {e.name: e.model.loop for e in self.entries.values() if e.model is not None}  # type: ignore[misc]
 
-    def _loaded(self, entry: Entry) -> LanguageModel:
-        model = self.load(entry.source)
-        entry.size = size_of(model)
-        return model
+    async def _bring(self, entry: Entry) -> None:
+        """Loads a model, after others have made room for it."""
+        try:
+            async with self._turn:
+                self._make_room(entry)
+                model = await asyncio.to_thread(self.load, entry.source)
+                entry.model, entry.size = model, size_of(model)
+                try:
+                    self._make_room(entry)  # now that its size is known
+                except Problem:
+                    self._unload(entry)
+                    raise
+        finally:
+            entry.loading = None
 
     def _make_room(self, entry: Entry) -> None:
-        """Lets models go that answer nobody, the one that was used longest ago first. What a model will take is
-        not known before it is loaded the first time; then there must be room for anything at all."""
+        """Lets models go that answer nobody, the one that was used longest ago first, until `entry` has room. What a
+        model takes is not known before it is loaded for the first time.
+
+        Raises:
+            Problem: it is larger than all the memory, or others answer (503).
+        """
         if not self.memory:
             return
-        loaded = [e for e in self.entries.values() if e.model is not None]
-        taken = sum(e.size for e in loaded)
-        for other in sorted((e for e in loaded if not e.users), key=lambda e: e.used_at):
-            if taken + max(1, entry.size) <= self.memory and taken < self.memory:
+        if entry.size > self.memory:
+            raise Problem(503, f"{entry.name!r} takes {entry.size / 1e9:.2f} GB; all models may take "
+                          f"{self.memory / 1e9:.2f} GB together (--memory)", code="model_not_loaded")  # fmt: skip
+        others = [e for e in self.entries.values() if e.model is not None and e is not entry]
+        taken = sum(e.size for e in others) + entry.size
+        for other in sorted((e for e in others if not e.users), key=lambda e: e.used_at):
+            if taken <= self.memory:
                 return
             taken -= other.size
             self._unload(other)
-        if loaded and taken and taken + max(1, entry.size) > self.memory:
+        if taken > self.memory:
             raise Problem(503, f"there is no room for {entry.name!r} while other models answer",
                           code="model_not_loaded", headers={"Retry-After": "5"})  # fmt: skip
 

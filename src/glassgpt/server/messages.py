@@ -11,7 +11,7 @@ from pydantic import Field
 
 from glassgpt.server.answer import Answer, Called, Ended, Event, Words
 from glassgpt.server.ask import Ask, Tool, ToolCall, Turn
-from glassgpt.server.chat import Count, TextPart, chosen
+from glassgpt.server.chat import Count, chosen
 from glassgpt.server.fields import MAX_MESSAGES, MAX_STOPS, MAX_TOOLS, Body, FunctionName, Name, Short, Stop, Text
 
 REASONS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use"}

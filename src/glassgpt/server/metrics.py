@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Iterator
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 
 from glassgpt.server.hub import Hub
@@ -14,6 +16,7 @@ KNOWN = {
     "/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/embeddings", "/v1/models", "/v1/messages",
     "/v1/messages/count_tokens", "/health", "/metrics", "/openapi.json",
 }  # fmt: skip
+_TURN = 0.02  # s
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
 
@@ -30,6 +33,9 @@ class Metrics:
                                buckets=_SECONDS, registry=self.registry)  # fmt: skip
         self.tokens = Counter("glassgpt_tokens", "tokens that were read or written", ["model", "kind"],
                               registry=self.registry)  # fmt: skip
+        self.blocked = Gauge("glassgpt_loop_blocked_seconds", "the longest time in which the event loop did not turn",
+                             registry=self.registry)  # fmt: skip
+        self.longest = 0.0
         self.registry.register(self)  # type: ignore[arg-type]
 
     def observe(self, method: str, path: str, status: int, seconds: float) -> None:
@@ -37,6 +43,14 @@ class Metrics:
         route = path if path in KNOWN else "other"
         self.requests.labels(route, str(status)).inc()
         self.seconds.labels(route).observe(seconds)
+
+    async def watch(self) -> None:
+        """Sees how long the event loop does not turn, until it is cancelled."""
+        while True:
+            began = time.perf_counter()
+            await asyncio.sleep(_TURN)
+            self.longest = max(self.longest, time.perf_counter() - began - _TURN)
+            self.blocked.set(self.longest)
 
     def text(self) -> bytes:
         """All of it."""

@@ -316,5 +316,3 @@ def _usage(answer: Answer) -> dict[str, Any]:
         "output_tokens_details": {"reasoning_tokens": 0},
         "total_tokens": answer.prompt_tokens + answer.completion_tokens,
     }
-
-

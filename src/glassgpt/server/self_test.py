@@ -88,7 +88,9 @@ def attack(url: str, key: str) -> list[Result]:
     target = Target(url, key)
     status, body = target.post("/v1/models", b"", method="GET")
     if status != 200:
-        raise GlassError("the server answers {status} to /v1/models", hint="Give its key with --api-key.", status=status)
+        raise GlassError(
+            "the server answers {status} to /v1/models", hint="Give its key with --api-key.", status=status
+        )
     target.model = json.loads(body)["data"][0]["id"]
     results = []
     for name, held in ATTACKS.items():

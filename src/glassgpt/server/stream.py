@@ -16,7 +16,7 @@ T = TypeVar("T")
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
 
-class ClientGone(ConnectionError):
+class ClientGone(ConnectionError):  # noqa: N818  # it is no mistake
     """Nobody waits for the answer any more."""
 
 

@@ -111,8 +111,16 @@ def server_of(app: App) -> uvicorn.Server:
     """A server for the app; SIGTERM and Ctrl-C let it finish what it has begun."""
     return uvicorn.Server(
         uvicorn.Config(
-            app, http=Impatient, ws="none", loop="asyncio", lifespan="on", log_config=None, access_log=False,
-            server_header=False, proxy_headers=False, timeout_keep_alive=IDLE_S,
+            app,
+            http=Impatient,
+            ws="none",
+            loop="asyncio",
+            lifespan="on",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=IDLE_S,
             h11_max_incomplete_event_size=HEADER_BYTES,
-        )  # fmt: skip
+        )
     )
