@@ -82,7 +82,7 @@ def _path(parts: tuple[int | str, ...]) -> str:
     for part in parts:
         if isinstance(part, int):
             path += f"[{part}]"
-        elif part.replace("_", "").isalnum() and part[:1].islower() and "-" not in part:
+        elif part.replace("_", "").isalnum() and not part[:1].isupper():
             path += f".{part}" if path else part
     return path[:200] or "body"
 

@@ -35,7 +35,7 @@ class Limits:
     - `send_s`: seconds in which a client must take what is sent to it.
     """
 
-    body: int = 8 << 20
+    body: int = 4 << 20
     body_s: float = 30.0
     send_s: float = 30.0
 
