@@ -57,12 +57,12 @@ def parse(kind: type[B], body: bytes) -> B:
     try:
         return kind.model_validate(values)
     except ValidationError as error:
-        raise _refusal(error) from None
+        raise _refusal(error, values) from None
 
 
-def _refusal(error: ValidationError) -> Problem:
+def _refusal(error: ValidationError, values: Any) -> Problem:
     first = _deepest(error.errors(include_url=False, include_context=False))
-    path = _path(first["loc"])
+    path = _path(first["loc"], values, first["type"] == "missing")
     if first["type"] == "extra_forbidden":
         return Problem(400, f"the field {path} is not supported here", param=path, code="unsupported_parameter")
     if first["type"] == "missing":
@@ -76,14 +76,16 @@ def _deepest(errors: list[Any]) -> Any:
     return max(errors, key=lambda e: (e["type"] == "extra_forbidden" and len(e["loc"]) == 1, len(e["loc"])))
 
 
-def _path(parts: tuple[int | str, ...]) -> str:
-    """`messages[0].content`, without the names of the forms that were tried."""
+def _path(parts: tuple[int | str, ...], values: Any, missing: bool) -> str:
+    """`messages[0].content`, without the names of the forms that were tried: what is no place in the body is one."""
     path = ""
-    for part in parts:
-        if isinstance(part, int):
-            path += f"[{part}]"
-        elif part.replace("_", "").isalnum() and not part[:1].isupper():
-            path += f".{part}" if path else part
+    for number, part in enumerate(parts):
+        if isinstance(part, int) and isinstance(values, list) and part < len(values):
+            path, values = f"{path}[{part}]", values[part]
+        elif isinstance(part, str) and isinstance(values, dict) and (
+            part in values or (missing and number == len(parts) - 1)
+        ):
+            path, values = f"{path}.{part}" if path else part, values.get(part)
     return path[:200] or "body"
 
 
