@@ -21,7 +21,8 @@ def client(server) -> anthropic.Anthropic:
 
 
 def test_a_message_and_its_stream_are_the_same(client):
-    asked = dict(model="smollm2", messages=HELLO, max_tokens=20, temperature=0, system="Be kind.")
+    asked = dict(model="smollm2", messages=HELLO, max_tokens=20, system="Be kind.",
+                 extra_body={"temperature": 0})  # fmt: skip
     got = client.messages.create(**asked)
     assert got.role == "assistant" and got.type == "message" and got.content[0].type == "text"
     assert got.stop_reason in ("end_turn", "max_tokens") and got.usage.output_tokens <= 20
@@ -39,9 +40,14 @@ def test_tokens_are_counted_without_an_answer(client):
 
 
 def test_a_stop_sequence_is_named(client):
-    whole = client.messages.create(model="smollm2", messages=HELLO, max_tokens=20, temperature=0).content[0].text
+    whole = (
+        client.messages.create(model="smollm2", messages=HELLO, max_tokens=20, extra_body={"temperature": 0})
+        .content[0]
+        .text
+    )
     word = whole.split()[1]
-    got = client.messages.create(model="smollm2", messages=HELLO, max_tokens=20, temperature=0, stop_sequences=[word])
+    got = client.messages.create(model="smollm2", messages=HELLO, max_tokens=20,
+                                 extra_body={"temperature": 0}, stop_sequences=[word])  # fmt: skip
     assert (got.stop_reason, got.stop_sequence) == ("stop_sequence", word)
     assert (got.content[0].text if got.content else "") == whole.split(word)[0]
 

@@ -180,11 +180,12 @@ def test_the_responses_api(client):
     said = [{"role": "user", "content": [{"type": "input_text", "text": "Say hello."}]}]
     same = client.responses.create(model="smollm2", instructions=None, temperature=0, max_output_tokens=20, input=said)
     assert same.output_text == got.output_text
-    with client.responses.stream(model="smollm2", input="Say hello.", max_output_tokens=20, temperature=0) as stream:
+    with client.responses.stream(model="smollm2", input="Say hello.", max_output_tokens=300, temperature=0) as stream:
         events = list(stream)
-        assert stream.get_final_response().output_text == got.output_text
+        whole = stream.get_final_response()  # this client takes none that was cut off
+    assert whole.output_text.startswith(got.output_text)
     assert [e.sequence_number for e in events if hasattr(e, "sequence_number")] == list(range(len(events)))
-    assert "".join(e.delta for e in events if e.type == "response.output_text.delta") == got.output_text
+    assert "".join(e.delta for e in events if e.type == "response.output_text.delta") == whole.output_text
 
 
 def test_the_responses_api_calls_functions_and_gives_json(client):
@@ -195,7 +196,7 @@ def test_the_responses_api_calls_functions_and_gives_json(client):
     assert call.type == "function_call" and json.loads(call.arguments)["city"] in ("Paris", "北京")
     back = client.responses.create(
         model="smollm2", max_output_tokens=5, tools=[tool],
-        input=[{"role": "user", "content": "Weather in Paris?"}, call.model_dump(exclude={"parsed_arguments"}),
+        input=[{"role": "user", "content": "Weather in Paris?"}, call,
                {"type": "function_call_output", "call_id": call.call_id, "output": "sunny"}],
     )  # fmt: skip
     assert back.usage.input_tokens > 100

@@ -43,7 +43,7 @@ RESPONSE_CASES: list[dict[str, Any]] = [
 def check(shared_data: Path) -> Callable[[str, Any], None]:
     """Holds a value to one of the description's schemas."""
     text = gzip.decompress((shared_data / "peers/openai_api/openapi.yaml.gz").read_bytes())
-    described = yaml.load(text, Loader=yaml.CSafeLoader)
+    described = with_nulls(yaml.load(text, Loader=yaml.CSafeLoader))
     registry: Registry[Any] = Registry().with_resource(
         "urn:api", Resource(contents=described, specification=DRAFT202012)
     )
@@ -54,6 +54,16 @@ def check(shared_data: Path) -> Callable[[str, Any], None]:
         assert not errors, f"{errors[0].json_path}: {errors[0].message[:300]}"
 
     return held
+
+
+def with_nulls(schema: Any) -> Any:
+    """The description says `nullable` in some places, which is of an older version than it names."""
+    if isinstance(schema, list):
+        return [with_nulls(value) for value in schema]
+    if not isinstance(schema, dict):
+        return schema
+    found = {name: with_nulls(value) for name, value in schema.items() if name != "nullable"}
+    return {"anyOf": [found, {"type": "null"}]} if schema.get("nullable") is True else found
 
 
 def events(text: str) -> list[dict[str, Any]]:
@@ -135,13 +145,15 @@ def test_what_the_real_service_was_asked_is_answered_or_refused_by_name(server, 
         for path, body, _ in recorded:
             limit = {"max_output_tokens": 8} if "responses" in path else {"max_tokens": 8}
             body = body | {"model": "smollm2"} | limit
-            if "reasoning" in body:
-                assert client.post(path, json=body).json()["error"]["param"].startswith("reasoning")
-                del body["reasoning"]
-            if "responses" in path and any(item.get("type") == "reasoning" for item in body["input"]):
-                assert client.post(path, json=body).status_code == 400
-                body["input"] = [item for item in body["input"] if item.get("type") != "reasoning"]
             got = client.post(path, json=body)
+            while got.status_code == 400:
+                place = got.json()["error"]["param"]
+                if place == "reasoning":
+                    del body["reasoning"]
+                else:
+                    number = int(place.split("[")[1].split("]")[0])
+                    assert body["input"].pop(number)["type"] == "reasoning"
+                got = client.post(path, json=body)
             assert got.status_code == 200, (body, got.text)
 
 
@@ -156,7 +168,8 @@ def test_recorded_streams_of_chats_and_ours_parse_the_same(server, recorded):
     assert len(real) == 2
     for body, text in real:
         calls = '"tool_calls":[' in text
-        mine = body | {"model": "smollm2", "max_tokens": 60} | ({"tool_choice": "required"} if calls else {})
+        mine = body | {"model": "smollm2", "max_tokens": 300, "seed": 1}
+        mine |= {"tool_choice": "required"} if calls else {}
         with server.client() as client:
             ours = client.post("/v1/chat/completions", json=mine).text
         shapes = []

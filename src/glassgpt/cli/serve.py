@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import ipaddress
+import json
 import os
 import secrets
 from typing import TYPE_CHECKING, Any
@@ -68,7 +69,8 @@ def run(args: argparse.Namespace) -> int:
     from glassgpt.server.app import ServerSettings, make_app
     from glassgpt.server.hub import Hub
     from glassgpt.server.keys import Keys
-    from glassgpt.server.wire import listen, log_to_stderr, server_of
+    from glassgpt.server.wire import listen, log_to_stderr
+    from glassgpt.server.wire import run as serve
 
     if not 0 <= args.port <= 65535:
         raise ConfigError("port is {value}; expected a whole number from {low} to {high}", value=args.port, low=0,
@@ -92,14 +94,15 @@ def run(args: argparse.Namespace) -> int:
     app = make_app(hub, Keys(keys), ServerSettings(names, args.allow_origin, log_messages=args.log_messages))
     shown = f"http://{'localhost' if _any(host) else f'[{host}]' if ':' in host else host}:{port}"
     if args.json:
-        print_json({"url": f"{shown}/v1", "token": token, "models": list(hub.entries)})
+        # On one line and at once, for a program that waits for it.
+        print(json.dumps({"url": f"{shown}/v1", "token": token, "models": list(hub.entries)}), flush=True)
     else:
         print(say("Serving {models} at {url}", args.language, models=", ".join(hub.entries), url=f"{shown}/v1"),
               flush=True)  # fmt: skip
         if token:
             print(say("The key of this run, told only here: {token}", args.language, token=token), flush=True)
     log_to_stderr()
-    server_of(app).run(sockets=[socket])
+    serve(app, socket)
     return 0
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Any
@@ -23,9 +23,9 @@ _PAUSE = 0.02  # s until a call that found no room is handed in again
 
 @dataclass(frozen=True)
 class Token:
-    """One token of a reply: its bytes, its log-probability, and the likeliest with theirs."""
+    """One token of a reply: its bytes (`raw`), its log-probability, and the likeliest with theirs."""
 
-    bytes: bytes
+    raw: bytes
     logprob: float
     alternatives: tuple[tuple[bytes, float], ...] = ()
 
@@ -70,7 +70,7 @@ class Answer:
         self.count: Callable[[], None] = lambda: None  # called for each token
         self._engine: Engine = prepared.model.loop  # type: ignore[assignment]
 
-    async def events(self) -> AsyncIterator[Event]:
+    async def events(self) -> AsyncGenerator[Event, None]:
         """All events. What is wrong with the request is raised before the first one.
 
         Raises:
@@ -105,7 +105,7 @@ class _Writer:
         ask = self.prepared.ask
         self.calling = bool(ask.tools) and ask.choice not in ("none", "auto")
 
-    async def push(self, piece: Piece) -> AsyncIterator[Event]:
+    async def push(self, piece: Piece) -> AsyncGenerator[Event, None]:
         if piece.token is not None:
             self.count += 1
             self.answer.count()
@@ -128,7 +128,7 @@ class _Writer:
             stop = piece.stop if piece.stop in self.prepared.ask.stops else None
             yield Ended(self.index, piece.finish_reason, self.count, stop)
 
-    async def _call(self) -> AsyncIterator[Event]:
+    async def _call(self) -> AsyncGenerator[Event, None]:
         """The model has begun a call: from here on it can write nothing else."""
         tokenizer, request = self.prepared.model.tokenizer, self.request
         ids = request.prompt + tokenizer.encode_segment(f"{self.text}{CALL}\n", after="text")
@@ -177,7 +177,7 @@ class _Writer:
 
 async def pieces(
     engine: Engine, requests: Sequence[Request], note: Callable[[Sequence[Any]], None], wait: bool = False
-) -> AsyncIterator[tuple[int, Piece]]:
+) -> AsyncGenerator[tuple[int, Piece], None]:
     """The pieces of several requests as they come, with the number of their request. Whoever closes this, or is
     cancelled, cancels what is not written yet.
 
@@ -189,7 +189,10 @@ async def pieces(
     queue: asyncio.Queue[tuple[int, Piece | Exception]] = asyncio.Queue()
 
     def deliver(index: int) -> Callable[[Piece | Exception], None]:
-        return lambda item: loop.call_soon_threadsafe(queue.put_nowait, (index, item))
+        def put(item: Piece | Exception) -> None:
+            loop.call_soon_threadsafe(queue.put_nowait, (index, item))
+
+        return put
 
     deliveries = [deliver(index) for index in range(len(requests))]
     lines: list[Any] = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -69,14 +69,16 @@ def make_app(hub: Hub, keys: Keys, settings: ServerSettings | None = None) -> Ap
         hub.close()
 
     app = FastAPI(title="glassgpt", version=version("glassgpt"), lifespan=life, docs_url=None, redoc_url=None)
-    for path in BODIES:
-        answer: Callable[[Request], Any] = getattr(server, path.removeprefix("/v1/").replace("/", "_"))
-        app.add_api_route(path, answer, methods=["POST"], response_class=Response,
-                          operation_id=path.removeprefix("/v1/").replace("/", "_"))  # fmt: skip
-    read = {"/v1/models": server.list_models, "/v1/models/{name:path}": server.one_model, "/health": server.health,
-            "/metrics": server.show_metrics}  # fmt: skip
-    for path, answer in read.items():
-        app.add_api_route(path, answer, methods=["GET"], response_class=Response, operation_id=answer.__name__)
+    paths = {
+        "/v1/chat/completions": server.chat, "/v1/completions": server.completions, "/v1/responses": server.responses,
+        "/v1/embeddings": server.embeddings, "/v1/messages": server.messages,
+        "/v1/messages/count_tokens": server.count_tokens, "/v1/models": server.list_models,
+        "/v1/models/{name:path}": server.one_model, "/health": server.health, "/metrics": server.show_metrics,
+    }  # fmt: skip
+    answer: Any
+    for path, answer in paths.items():
+        app.add_api_route(path, answer, methods=["POST" if path in BODIES else "GET"], response_class=Response,
+                          operation_id=answer.__name__)  # fmt: skip
     app.add_exception_handler(HTTPException, _not_here)
     for kind in (Problem, Exception):
         app.add_exception_handler(kind, _refused)
@@ -91,7 +93,7 @@ class _Server:
     def __init__(self, hub: Hub, metrics: Metrics, settings: ServerSettings) -> None:
         self.hub, self.metrics, self.settings = hub, metrics, settings
 
-    async def chat_completions(self, request: Request) -> Response:
+    async def chat(self, request: Request) -> Response:
         body = parse(ChatRequest, await request.body())
         async with self._held(request, body.model) as (held, model):
             answer = await self._answer(request, body.model, model, body.ask())
@@ -128,7 +130,7 @@ class _Server:
                 return await self._stream(request, held, writer.chunks(answer), named=True, error="anthropic")
             return JSONResponse(await until_gone(request.receive, writer.whole(answer)))
 
-    async def messages_count_tokens(self, request: Request) -> Response:
+    async def count_tokens(self, request: Request) -> Response:
         body = parse(CountRequest, await request.body())
         async with self._held(request, body.model) as (_, model):
             prepared = await asyncio.to_thread(prepare, model, body.ask())
@@ -171,7 +173,8 @@ class _Server:
         answer, note, began = Answer(prepared), request.state.note, time.monotonic()
         note |= {"model": name, "prompt_tokens": answer.prompt_tokens}
         if self.settings.log_messages:
-            note["messages"] = [[turn.role, turn.text] for turn in asks[0].turns] or [ask.prompt for ask in asks]
+            said: list[Any] = [(turn.role, turn.text) for turn in asks[0].turns]
+            note["messages"] = said or [ask.prompt for ask in asks]
 
         def count() -> None:
             if "completion_tokens" not in note:

@@ -330,8 +330,8 @@ class ChatWriter:
                 choice["reason"] = event.reason
         choices = []
         for index, choice in sorted(found.items()):
-            message = {"role": "assistant", "content": choice["text"] or (None if choice["calls"] else ""),
-                       "refusal": None, "annotations": []}  # fmt: skip
+            text = choice["text"] or (None if choice["calls"] else "")
+            message = {"role": "assistant", "content": text, "refusal": None, "annotations": list[Any]()}
             if choice["calls"]:
                 message["tool_calls"] = choice["calls"]
             choices.append({"index": index, "message": message, "logprobs": self._logprobs(choice["tokens"]),
@@ -366,7 +366,7 @@ class ChatWriter:
     def _logprobs(self, tokens: list[Token]) -> dict[str, Any] | None:
         if not self.request.logprobs:
             return None
-        content = [_logprob(t.bytes, t.logprob) | {"top_logprobs": [_logprob(b, p) for b, p in t.alternatives]}
+        content = [_logprob(t.raw, t.logprob) | {"top_logprobs": [_logprob(b, p) for b, p in t.alternatives]}
                    for t in tokens]  # fmt: skip
         return {"content": content, "refusal": None}
 

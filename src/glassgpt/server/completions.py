@@ -60,8 +60,8 @@ class CompletionRequest(Sampling):
         if isinstance(given, str):
             return [given]
         if isinstance(given[0], int):
-            return [tuple(given)]  # type: ignore[arg-type]
-        return [p if isinstance(p, str) else tuple(p) for p in given]  # type: ignore[arg-type]
+            return [tuple(given)]
+        return [p if isinstance(p, str) else tuple(p) for p in given]
 
 
 class CompletionWriter:
@@ -117,7 +117,7 @@ class CompletionWriter:
 
     @staticmethod
     def _logprobs(tokens: list[Token], offset: int) -> dict[str, Any]:
-        words, offsets = [t.bytes.decode("utf-8", "replace") for t in tokens], []
+        words, offsets = [t.raw.decode("utf-8", "replace") for t in tokens], []
         for word in words:
             offsets.append(offset)
             offset += len(word)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 from pydantic_core import from_json
 
 from glassgpt.server.problems import Problem
@@ -33,9 +33,18 @@ Metadata = Annotated[dict[Annotated[str, StringConstraints(max_length=64)],
 
 
 class Body(BaseModel):
-    """A part of a request: exactly the fields that are named, of exactly these kinds."""
+    """A part of a request: exactly the fields that are named, of exactly these kinds. A null is what was not given, so
+    others may be null."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_nulls(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or all(value is not None for value in values.values()):
+            return values
+        known = {field.alias or name for name, field in cls.model_fields.items()}
+        return {name: value for name, value in values.items() if value is not None or name in known}
 
 
 B = TypeVar("B", bound=BaseModel)
@@ -82,8 +91,10 @@ def _path(parts: tuple[int | str, ...], values: Any, missing: bool) -> str:
     for number, part in enumerate(parts):
         if isinstance(part, int) and isinstance(values, list) and part < len(values):
             path, values = f"{path}[{part}]", values[part]
-        elif isinstance(part, str) and isinstance(values, dict) and (
-            part in values or (missing and number == len(parts) - 1)
+        elif (
+            isinstance(part, str)
+            and isinstance(values, dict)
+            and (part in values or (missing and number == len(parts) - 1))
         ):
             path, values = f"{path}.{part}" if path else part, values.get(part)
     return path[:200] or "body"

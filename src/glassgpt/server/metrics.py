@@ -36,7 +36,7 @@ class Metrics:
         self.blocked = Gauge("glassgpt_loop_blocked_seconds", "the longest time in which the event loop did not turn",
                              registry=self.registry)  # fmt: skip
         self.longest = 0.0
-        self.registry.register(self)  # type: ignore[arg-type]
+        self.registry.register(self)
 
     def observe(self, method: str, path: str, status: int, seconds: float) -> None:
         """Note a request."""

@@ -251,7 +251,7 @@ class ResponseWriter:
             "text": {"format": given.get("text", {}).get("format", {"type": "text"}), "verbosity": "medium"},
             "tool_choice": given.get("tool_choice", "auto"), "tools": tools, "truncation": "disabled",
             "background": False, "metadata": request.metadata or {}, "service_tier": "default",
-            "usage": _usage(answer) if ended else None,
+            **({"usage": _usage(answer)} if ended else {}),
         }  # fmt: skip
 
 
@@ -301,7 +301,7 @@ def _logprob(token: Token) -> dict[str, Any]:
     def one(text: bytes, logprob: float) -> dict[str, Any]:
         return {"token": text.decode("utf-8", "replace"), "logprob": max(logprob, -9999.0), "bytes": list(text)}
 
-    return one(token.bytes, token.logprob) | {"top_logprobs": [one(b, p) for b, p in token.alternatives]}
+    return one(token.raw, token.logprob) | {"top_logprobs": [one(b, p) for b, p in token.alternatives]}
 
 
 def _given(value: float | None, default: float) -> float:
@@ -311,7 +311,7 @@ def _given(value: float | None, default: float) -> float:
 def _usage(answer: Answer) -> dict[str, Any]:
     return {
         "input_tokens": answer.prompt_tokens,
-        "input_tokens_details": {"cached_tokens": answer.cached_tokens},
+        "input_tokens_details": {"cached_tokens": answer.cached_tokens, "cache_write_tokens": 0},
         "output_tokens": answer.completion_tokens,
         "output_tokens_details": {"reasoning_tokens": 0},
         "total_tokens": answer.prompt_tokens + answer.completion_tokens,

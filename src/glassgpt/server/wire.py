@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import signal
 import socket
 import sys
 import time
@@ -27,7 +28,7 @@ class Impatient(H11Protocol):
 
     _deadline: asyncio.TimerHandle | None = None
 
-    def connection_made(self, transport: Any) -> None:  # type: ignore[override]
+    def connection_made(self, transport: Any) -> None:
         """A new client."""
         super().connection_made(transport)
         self._wait()
@@ -108,7 +109,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def server_of(app: App) -> uvicorn.Server:
-    """A server for the app; SIGTERM and Ctrl-C let it finish what it has begun."""
+    """A server for the app."""
     return uvicorn.Server(
         uvicorn.Config(
             app,
@@ -124,3 +125,17 @@ def server_of(app: App) -> uvicorn.Server:
             h11_max_incomplete_event_size=HEADER_BYTES,
         )
     )
+
+
+def run(app: App, socket: socket.socket) -> None:
+    """Serve until SIGTERM or Ctrl-C, which let it finish what it has begun; a second one does not."""
+    server = server_of(app)
+
+    def ended(number: int, frame: object) -> None:
+        # uvicorn hands a signal on when it has done what it asked for; one that comes before that ends the program.
+        if not server.started:
+            sys.exit(0)
+
+    for kind in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(kind, ended)
+    server.run(sockets=[socket])
