@@ -25,13 +25,14 @@ from glassgpt.cli import (
     generate,
     models,
     pretrain,
+    serve,
     tokenizer,
     verify,
 )
 from glassgpt.core.errors import GlassError
 from glassgpt.core.words import LANGUAGES, choose_language, say
 
-VERBS = (chat, generate, models, build, clean, doctor, tokenizer, pretrain, finetune, verify, evaluate, bench)
+VERBS = (chat, generate, serve, models, build, clean, doctor, tokenizer, pretrain, finetune, verify, evaluate, bench)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -12,10 +12,13 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import count
 from queue import SimpleQueue
 from time import perf_counter
 from typing import Any
+
+import numpy as np
 
 from glassgpt.core.errors import FormatError, GlassError
 from glassgpt.core.threads import thread_budget
@@ -27,12 +30,13 @@ from glassgpt.engine.pages import Sequence as Line
 from glassgpt.engine.quantize import Floats
 from glassgpt.engine.request import Piece, Request, Writer
 from glassgpt.engine.runner import SPINS, Rows, Runner
-from glassgpt.engine.sampling import History, generator, sample
+from glassgpt.engine.sampling import History, generator, sample, top_logprobs
 from glassgpt.engine.scheduler import Counters, Scheduler, Work
 from glassgpt.engine.speculate import PromptLookup
 from glassgpt.text.tokenizer import Tokenizer
 
 Deliver = Callable[[Piece | Exception], None]
+_numbers = count()
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,7 @@ class Engine:
         threads = given.threads or thread_budget()
         self.runner = Runner(network, threads=threads, pages=pages, rows=given.rows_per_step, cache_bits=bits,
                              patience=BRIEF if draft else SPINS)  # fmt: skip
+        self.cache_nbytes = pages * page
         self.scheduler = Scheduler(PagePool(pages), given.max_running, given.max_waiting, given.rows_per_step)
         self._state = _State()
         if draft is not None:
@@ -98,7 +103,9 @@ class Engine:
         """
         lines, streams = [], []
         for request, give in zip(requests, deliver, strict=True):
-            line = Line("", request.prompt, len(request.prompt) + request.limit)
+            # A salt of its own: no page that others computed is taken, since every row is wanted.
+            salt = f"pooled {next(_numbers)}" if request.pooled else ""
+            line = Line("", request.prompt, len(request.prompt) + request.limit, salt)
             lines.append(line)
             streams.append(
                 _Stream(request, line, self.tokenizer, give, self._constraint(request), self.settings.speculate)
@@ -222,6 +229,25 @@ class _State:
             self.draft.close()
 
 
+class Pool:
+    """The mean of rows that come in pieces."""
+
+    def __init__(self) -> None:
+        self._sum: Floats | None = None
+        self._count = 0
+
+    def add(self, rows: Floats) -> None:
+        """More rows, [N, C]."""
+        total = rows.sum(axis=0, dtype=np.float64)
+        self._sum = total if self._sum is None else self._sum + total
+        self._count += len(rows)
+
+    def take(self) -> Floats | None:
+        """The mean, once."""
+        mean, self._sum = (None if self._sum is None else (self._sum / self._count).astype(np.float32)), None
+        return mean
+
+
 class _Stream:
     """One request on its way: chance, history, text and grammar, which nobody else shares."""
 
@@ -232,6 +258,7 @@ class _Stream:
         self.random = generator(request.settings.seed or 0, request.index)
         self.history = History(request.prompt)
         self.lookup = PromptLookup(request.prompt) if speculate else None
+        self.pool = Pool() if request.pooled else None
         self.drafted = False  # whether the guesses of this step are the smaller model's
 
     def take(self, scores: Floats, masses: Sequence[float], draft: Sequence[int]) -> list[int]:
@@ -250,8 +277,10 @@ class _Stream:
             self.history.append(token)
             if self.constraint is not None:
                 self.constraint.accept(token)
-            for piece in self.writer.push(token, logprob):
-                self.deliver(piece)
+            wanted = self.request.alternatives
+            others = tuple(top_logprobs(logits, wanted, mass)) if wanted else ()
+            for piece in self.writer.push(token, logprob, others):
+                self.deliver(piece if self.pool is None else replace(piece, pooled=self.pool.take()))
             if self.writer.finish or number == len(draft) or draft[number] != token:
                 break
         if self.lookup is not None:
@@ -305,6 +334,7 @@ def _loop(state: _State, scheduler: Scheduler, runner: Runner) -> None:
             continue
         if state.draft is not None and all(piece.count == piece.outputs for piece in work):
             state.draft.costs_of(len(work)).note_step(perf_counter() - begin, len(work), len(scores) - len(work))
+        _pool(state, work, runner)
         at, masses = 0, runner.masses(len(scores))
         for piece in work:
             end = at + piece.outputs
@@ -338,6 +368,16 @@ def _take(state: _State, scheduler: Scheduler, work: Work, scores: Floats, masse
             state.streams.pop(line, None)
         elif accepted and line.state == "running":
             line.draft = stream.guess()
+
+
+def _pool(state: _State, work: list[Work], runner: Runner) -> None:
+    """Adds up what the last layer gave, for those requests that ask for it."""
+    first = 0
+    for piece in work:
+        stream = state.streams.get(piece.sequence)
+        if stream is not None and stream.pool is not None:
+            stream.pool.add(runner.x[first : first + piece.count, : runner.network.config.n_embd])
+        first += piece.count
 
 
 def _ask_draft(state: _State, scheduler: Scheduler, draft: DraftModel) -> None:

@@ -29,6 +29,8 @@ class Request:
         ends: the tokens that end the text.
         stops: texts before which it ends.
         format: what the text must match, if anything.
+        alternatives: how many of the likeliest tokens to tell at each step, with their log-probabilities.
+        pooled: ask for `Piece.pooled`; nothing of the prompt is reused then.
     """
 
     prompt: list[int]
@@ -38,6 +40,8 @@ class Request:
     ends: Collection[int] = ()
     stops: tuple[str, ...] = ()
     format: OutputFormat | None = None
+    alternatives: int = 0
+    pooled: bool = False
 
 
 @dataclass(frozen=True)
@@ -63,12 +67,20 @@ class Completion:
 
 @dataclass(frozen=True)
 class Piece:
-    """One step of a stream: new text (possibly ""), and the token it came with (None at the very end)."""
+    """One step of a stream: new text (possibly ""), and the token it came with (None at the very end).
+
+    - `alternatives`: the likeliest tokens of that step and their log-probabilities, where they were asked for.
+    - `stop`: with the last piece, the stop string that came, or None.
+    - `pooled`: with the first token, the mean over the prompt of what the last layer gives, [C] float32, if asked for.
+    """
 
     text: str
     token: int | None = None
     logprob: float | None = None
     finish_reason: FinishReason | None = None
+    alternatives: tuple[tuple[int, float], ...] = ()
+    stop: str | None = None
+    pooled: Any = field(default=None, compare=False, repr=False)
 
 
 @dataclass
@@ -96,12 +108,12 @@ class Writer:
     def __post_init__(self) -> None:
         self._decoder, self._stops = self.tokenizer.stream_decoder(), StopStrings(self.request.stops)
 
-    def push(self, token: int, logprob: float) -> list[Piece]:
+    def push(self, token: int, logprob: float, alternatives: tuple[tuple[int, float], ...] = ()) -> list[Piece]:
         """The pieces that a token brings; after the last of them `finish` is set."""
         self.count += 1
         if token in self.request.ends:
-            return [Piece("", token, logprob), self._last("stop")]
-        pieces = [Piece(self._stops.push(self._decoder.push(token)), token, logprob)]
+            return [Piece("", token, logprob, None, alternatives), self._last("stop")]
+        pieces = [Piece(self._stops.push(self._decoder.push(token)), token, logprob, None, alternatives)]
         if self._stops.found:
             pieces.append(self._last("stop"))
         elif self.count == self.request.limit:
@@ -111,7 +123,7 @@ class Writer:
     def _last(self, reason: FinishReason) -> Piece:
         rest = self._stops.push(self._decoder.finish())
         self.finish = "stop" if self._stops.found else reason
-        return Piece(rest + self._stops.finish(), finish_reason=self.finish)
+        return Piece(rest + self._stops.finish(), finish_reason=self.finish, stop=self._stops.found)
 
 
 class PieceStream(Iterator[Piece]):
@@ -210,17 +222,18 @@ class StopStrings:
     def __init__(self, stops: Sequence[str]) -> None:
         if any(not isinstance(stop, str) or not stop for stop in stops):
             raise ConfigError("a stop string is empty", hint="Leave it out, or give the text at which to stop.")
-        self.stops, self.held, self.found = list(stops), "", False
+        self.stops, self.held = list(stops), ""
+        self.found: str | None = None
 
     def push(self, text: str) -> str:
-        """More text in; what can be shown out. After a stop string `found` is True and nothing more comes."""
+        """More text in; what can be shown out. After a stop string `found` is that one and nothing more comes."""
         if self.found:
             return ""
         self.held += text
-        places = [at for stop in self.stops if (at := self.held.find(stop)) >= 0]
+        places = [(at, stop) for stop in self.stops if (at := self.held.find(stop)) >= 0]
         if places:
-            self.found = True
-            shown, self.held = self.held[: min(places)], ""
+            at, self.found = min(places)
+            shown, self.held = self.held[:at], ""
             return shown
         keep = max((_overlap(self.held, stop) for stop in self.stops), default=0)
         shown = self.held[: len(self.held) - keep]

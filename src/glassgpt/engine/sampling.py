@@ -256,16 +256,20 @@ def log_probability(logits: Logits, token_id: int) -> float:
     return _log_probability(logits, token_id, nucleus.measure(logits))
 
 
-def top_logprobs(logits: Logits, n: int) -> list[tuple[int, float]]:
-    """The `n` likeliest tokens with their log-probabilities, the likeliest first and on a tie the lower id.
+def top_logprobs(logits: Logits, n: int, mass: float | None = None) -> list[tuple[int, float]]:
+    """The `n` likeliest tokens with their log-probabilities, the likeliest first and on a tie the lower id; `mass` as
+    for `sample`.
 
     Tokens that cannot come are left out. Raises ConfigError unless `n` is from 0 to V.
     """
     check_int("top_logprobs", n, 0, len(logits))
     if n == 0:
         return []
-    ids, mass = nucleus.likeliest(logits, n), nucleus.measure(logits)
-    return [(int(id), _log_probability(logits, int(id), mass)) for id in ids]
+    ids = nucleus.likeliest(logits, n)
+    if mass is not None:
+        return [(int(id), float(logits[id]) - mass) for id in ids]
+    weights = nucleus.measure(logits)
+    return [(int(id), _log_probability(logits, int(id), weights)) for id in ids]
 
 
 def _log_probability(logits: Logits, token_id: int, mass: nucleus.Mass) -> float:

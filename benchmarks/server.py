@@ -1,0 +1,146 @@
+"""What the server adds to the engine: time to the first token and tokens a second, asked by HTTP beside asked directly.
+
+    make bench ARGS="server [--model smollm2] [--rounds 5]"
+
+The engine has a process of its own in both cases: `glassgpt serve`, and a child of this program that is asked through a
+pipe. The client, which is this program, takes its share of the processor either way.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import multiprocessing
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
+from statistics import median
+
+import httpx
+
+STREAMS, NEW, PROMPT = 8, 128, "tell me about the sea and the ships that sail on it "
+
+
+def prompts(count: int, salt: int) -> list[str]:
+    """Of about 100 tokens, each with a beginning that was never read before."""
+    return [f"{salt}.{number}: " + PROMPT * 9 for number in range(count)]
+
+
+def child(pipe: Connection, name: str) -> None:
+    """The engine alone: is sent prompts, gives the seconds to the first token of all and those of all the rest."""
+    import queue
+
+    import glassgpt
+    from glassgpt.engine.request import Request
+    from glassgpt.engine.settings import SamplingSettings
+
+    model = glassgpt.load(name)
+    while (asked := pipe.recv()) is not None:
+        texts, new = asked
+        began = time.perf_counter()
+        came: queue.Queue[object] = queue.Queue()
+        settings = SamplingSettings(temperature=0.0, seed=0)
+        requests = [Request(model.encode(text), new, settings) for text in texts]
+        model.loop.submit(requests, [came.put] * len(requests))  # type: ignore[union-attr]
+        came.get()
+        first, left = time.perf_counter() - began, len(texts)
+        while left:
+            left -= came.get().finish_reason is not None  # type: ignore[attr-defined]
+        pipe.send((first, time.perf_counter() - began))
+
+
+class Alone:
+    """The engine in a process."""
+
+    def __init__(self, pipe: Connection) -> None:
+        self.pipe = pipe
+
+    def ask(self, texts: list[str], new: int) -> tuple[float, float]:
+        self.pipe.send((texts, new))
+        return self.pipe.recv()
+
+
+class Served:
+    """The server in a process, one connection a stream."""
+
+    def __init__(self, url: str, key: str, model: str) -> None:
+        self.url, self.headers, self.model = url, {"Authorization": f"Bearer {key}"}, model
+
+    def ask(self, texts: list[str], new: int) -> tuple[float, float]:
+        return asyncio.run(self._ask(texts, new))
+
+    async def _ask(self, texts: list[str], new: int) -> tuple[float, float]:
+        async with httpx.AsyncClient(base_url=self.url, headers=self.headers, timeout=300, trust_env=False) as client:
+            await asyncio.gather(*[client.get("/models") for _ in texts])  # the connections are there
+            began = time.perf_counter()
+            firsts = await asyncio.gather(*[self._one(client, text, new, began) for text in texts])
+            return min(firsts), time.perf_counter() - began
+
+    async def _one(self, client: httpx.AsyncClient, text: str, new: int, began: float) -> float:
+        body = {"model": self.model, "prompt": text, "max_tokens": new, "temperature": 0, "seed": 0, "stream": True}
+        async with client.stream("POST", "/completions", json=body) as response:
+            parts = response.aiter_raw()
+            await anext(parts)
+            first = time.perf_counter() - began
+            async for _ in parts:
+                pass
+            return first
+
+
+@contextmanager
+def both(name: str) -> Iterator[tuple[Alone, Served]]:
+    """The two sides."""
+    context = multiprocessing.get_context("spawn")
+    mine, theirs = context.Pipe()
+    process = context.Process(target=child, args=(theirs, name), daemon=True)
+    process.start()
+    words = [sys.executable, "-m", "glassgpt", "serve", "--model", name, "--port", "0", "--json"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
+        try:
+            assert server.stdout
+            said = json.loads(server.stdout.readline())
+            yield Alone(mine), Served(said["url"], said["token"], said["models"][0])
+        finally:
+            server.terminate()
+            mine.send(None)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.server")
+    parser.add_argument("--model", default="smollm2")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--firsts", type=int, default=10, help="times to the first token in a round")
+    args = parser.parse_args()
+    with both(args.model) as sides:
+        for side in sides:
+            side.ask(prompts(2, -1), 4)
+        firsts: list[list[float]] = [[], []]
+        rates: list[list[float]] = [[], []]
+        salt = 0
+        for number in range(args.rounds):
+            order = (0, 1) if number % 2 == 0 else (1, 0)
+            for _ in range(args.firsts):
+                for which in order:
+                    salt += 1
+                    firsts[which].append(sides[which].ask(prompts(1, salt), 1)[0])
+            for which in order:
+                salt += 1
+                _, whole = sides[which].ask(prompts(STREAMS, salt), NEW)
+                rates[which].append(STREAMS * NEW / whole)
+    print(f"{args.model}, {args.rounds} rounds; medians (least to most)\n")
+    for name, unit, found, factor in (
+        ("first token", "ms", firsts, 1000),
+        (f"{STREAMS} streams", "tokens/s", rates, 1),
+    ):
+        shown = [f"{factor * median(f):.1f} ({factor * min(f):.1f} to {factor * max(f):.1f})" for f in found]
+        pairs = [b - a if unit == "ms" else b / a - 1 for a, b in zip(*found, strict=True)]
+        middle = f"{1000 * median(pairs):+.1f} ms" if unit == "ms" else f"{median(pairs):+.1%}"
+        print(f"{name}, {unit}: engine {shown[0]}, served {shown[1]}; pair by pair {middle}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,228 @@
+"""Answering an `Ask`: the engine's pieces become texts, calls and ends, which each API writes in its own form.
+
+A model that may call functions writes freely until it begins a call; from there on only a call can come whose
+arguments fit the function's schema.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from typing import Any
+
+from glassgpt.engine.engine import Engine
+from glassgpt.engine.request import Piece, Request
+from glassgpt.server.ask import CALL, Prepared, ToolCall, calls_format
+
+_PAUSE = 0.02  # s until a call that found no room is handed in again
+
+
+@dataclass(frozen=True)
+class Token:
+    """One token of a reply: its bytes (`raw`), its log-probability, and the likeliest with theirs."""
+
+    raw: bytes
+    logprob: float
+    alternatives: tuple[tuple[bytes, float], ...] = ()
+
+
+@dataclass(frozen=True)
+class Words:
+    """More text of one reply."""
+
+    index: int
+    text: str
+    tokens: tuple[Token, ...] = ()
+
+
+@dataclass(frozen=True)
+class Called:
+    """A reply asks for a function."""
+
+    index: int
+    call: ToolCall
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A reply is whole. `reason`: "stop", "length" or "tool_calls"; `stop`: the client's stop string that came."""
+
+    index: int
+    reason: str
+    tokens: int
+    stop: str | None = None
+
+
+Event = Words | Called | Ended
+
+
+class Answer:
+    """The events of all replies to one request, as they come. Close it to cancel what is not written yet."""
+
+    def __init__(self, prepared: Prepared) -> None:
+        self.prepared = prepared
+        self.prompt_tokens = prepared.prompt_tokens
+        self.completion_tokens = 0
+        self.count: Callable[[], None] = lambda: None  # called for each token
+        self._engine: Engine = prepared.model.loop  # type: ignore[assignment]
+
+    async def events(self) -> AsyncGenerator[Event, None]:
+        """All events. What is wrong with the request is raised before the first one.
+
+        Raises:
+            GlassError: it does not fit, or too many are waiting.
+        """
+        requests = self.prepared.requests
+        async with aclosing(pieces(self._engine, requests, self._note)) as stream:
+            writers = [_Writer(self, index) for index in range(len(requests))]
+            async for index, piece in stream:
+                async for event in writers[index].push(piece):
+                    if isinstance(event, Ended):
+                        self.completion_tokens += event.tokens
+                    yield event
+
+    def _note(self, lines: Sequence[Any]) -> None:
+        self._lines = lines
+
+    @property
+    def cached_tokens(self) -> int:
+        """How many tokens of the prompt had been computed before."""
+        return min((line.reused for line in getattr(self, "_lines", ())), default=0)
+
+
+class _Writer:
+    """Turns the pieces of one reply into events."""
+
+    def __init__(self, answer: Answer, index: int) -> None:
+        self.answer, self.index = answer, index
+        self.prepared = answer.prepared
+        self.request: Request = self.prepared.requests[index]
+        self.text, self.count, self.spaces = "", 0, ""
+        ask = self.prepared.ask
+        self.calling = bool(ask.tools) and ask.choice not in ("none", "auto")
+
+    async def push(self, piece: Piece) -> AsyncGenerator[Event, None]:
+        if piece.token is not None:
+            self.count += 1
+            self.answer.count()
+        self.text += piece.text
+        if not self.calling:
+            tokens = self._tokens(piece)
+            text = self._shown(piece.text)
+            if text or tokens:
+                yield Words(self.index, text, tokens)
+        if not piece.finish_reason:
+            return
+        if self.calling:
+            for event in self._called(self.text, piece.finish_reason):
+                yield event
+        elif piece.stop == CALL and CALL not in self.prepared.ask.stops:
+            async with aclosing(self._call()) as events:
+                async for event in events:
+                    yield event
+        else:
+            stop = piece.stop if piece.stop in self.prepared.ask.stops else None
+            yield Ended(self.index, piece.finish_reason, self.count, stop)
+
+    async def _call(self) -> AsyncGenerator[Event, None]:
+        """The model has begun a call: from here on it can write nothing else."""
+        tokenizer, request = self.prepared.model.tokenizer, self.request
+        ids = request.prompt + tokenizer.encode_segment(f"{self.text}{CALL}\n", after="text")
+        room = min(request.limit - self.count, self.prepared.model.context_length - len(ids))
+        if room < 1:
+            yield Ended(self.index, "length", self.count)
+            return
+        format = await asyncio.to_thread(calls_format, self.prepared.ask)
+        then = replace(request, prompt=ids, limit=room, format=format, stops=(), alternatives=0)
+        written, reason = "", "length"
+        async with aclosing(pieces(self.answer._engine, [then], lambda lines: None, wait=True)) as stream:
+            async for _, piece in stream:
+                written += piece.text
+                self.count += piece.token is not None
+                reason = piece.finish_reason or reason
+        for event in self._called(written, reason):
+            yield event
+
+    def _called(self, written: str, reason: str) -> list[Event]:
+        try:
+            found = json.loads(written)
+        except ValueError:  # the limit of tokens came first
+            return [Ended(self.index, "length" if reason == "length" else reason, self.count)]
+        arguments = json.dumps(found["arguments"], ensure_ascii=False, separators=(",", ":"))
+        call = ToolCall("call_" + secrets.token_hex(12), found["name"], arguments)
+        return [Called(self.index, call), Ended(self.index, "tool_calls", self.count)]
+
+    def _tokens(self, piece: Piece) -> tuple[Token, ...]:
+        if self.prepared.ask.alternatives is None or piece.token is None or piece.token in self.request.ends:
+            return ()
+        of = self.prepared.model.tokenizer.token_bytes
+        others = tuple((of(token), logprob) for token, logprob in piece.alternatives)
+        return (Token(of(piece.token), piece.logprob or 0.0, others),)
+
+    def _shown(self, text: str) -> str:
+        """Without the white space around a reply, where that is no part of it."""
+        if not self.prepared.strips:
+            return text
+        text = self.spaces + text
+        if self.spaces == "" and not self.text[: len(self.text) - len(text)].strip():
+            text = text.lstrip()
+        shown = text.rstrip()
+        self.spaces = text[len(shown) :]
+        return shown
+
+
+async def pieces(
+    engine: Engine, requests: Sequence[Request], note: Callable[[Sequence[Any]], None], wait: bool = False
+) -> AsyncGenerator[tuple[int, Piece], None]:
+    """The pieces of several requests as they come, with the number of their request. Whoever closes this, or is
+    cancelled, cancels what is not written yet.
+
+    `wait`: for room in the queue, where a part of the answer is out already and cannot be refused any more.
+    """
+    from glassgpt.engine.scheduler import QueueFull
+
+    loop = asyncio.get_running_loop()
+    queue: asyncio.Queue[tuple[int, Piece | Exception]] = asyncio.Queue()
+
+    def deliver(index: int) -> Callable[[Piece | Exception], None]:
+        def put(item: Piece | Exception) -> None:
+            loop.call_soon_threadsafe(queue.put_nowait, (index, item))
+
+        return put
+
+    deliveries = [deliver(index) for index in range(len(requests))]
+    lines: list[Any] = []
+    while not lines:
+        # Grammars are compiled there, which takes as long as it takes.
+        handed_in = asyncio.ensure_future(asyncio.to_thread(engine.submit, requests, deliveries))
+        try:
+            lines = await asyncio.shield(handed_in)
+        except QueueFull:
+            if not wait:
+                raise
+            await asyncio.sleep(_PAUSE)
+        except asyncio.CancelledError:
+            handed_in.add_done_callback(lambda done: _cancel_all(engine, done))
+            raise
+    note(lines)
+    left = len(lines)
+    try:
+        while left:
+            index, item = await queue.get()
+            if isinstance(item, Exception):
+                raise item
+            left -= item.finish_reason is not None
+            yield index, item
+    finally:
+        for line in lines:
+            engine.cancel(line)
+
+
+def _cancel_all(engine: Engine, done: asyncio.Future[list[Any]]) -> None:
+    if not done.cancelled() and done.exception() is None:
+        for line in done.result():
+            engine.cancel(line)

@@ -1,0 +1,200 @@
+"""What stands before the app: hosts, origins, keys, sizes and times. Plain ASGI, so that streams pass untouched."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import re
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+from glassgpt.server.keys import Keys, check_rate
+from glassgpt.server.problems import Problem, problem_of
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+log = logging.getLogger("glassgpt.server")
+_OPEN = {"/health"}  # what needs no key
+_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a request may take.
+
+    - `body`: bytes of a body.
+    - `body_s`: seconds in which it must have come.
+    - `send_s`: seconds in which a client must take what is sent to it.
+    """
+
+    body: int = 4 << 20
+    body_s: float = 30.0
+    send_s: float = 30.0
+
+
+@dataclass
+class Guard:
+    """Lets through what may pass, and tells the log of everything.
+
+    Attributes:
+        hosts: names that a `Host` header may have, without ports; anything else is refused (DNS rebinding).
+        origins: those of other pages that may ask from a browser.
+    """
+
+    app: App
+    keys: Keys
+    hosts: Sequence[str]
+    origins: Sequence[str] = ()
+    limits: Limits = field(default_factory=Limits)
+    observe: Callable[[str, str, int, float], None] = lambda method, path, status, seconds: None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request, or the app's own beginning and end."""
+        if scope["type"] == "lifespan":
+            await self.app(scope, receive, send)
+            return
+        if scope["type"] != "http":  # no web sockets here
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        await _Exchange(self, scope, receive, send).run()
+
+
+class _Exchange:
+    """One request and its response."""
+
+    def __init__(self, guard: Guard, scope: Scope, receive: Receive, send: Send) -> None:
+        self.guard, self.scope, self._receive, self._send = guard, scope, receive, send
+        self.headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        given = self.headers.get("x-request-id", "")
+        self.id = given if _ID.fullmatch(given) else secrets.token_hex(8)
+        self.status, self.began, self.size = 0, time.monotonic(), 0
+        self.origin = self.headers.get("origin", "")
+
+    async def run(self) -> None:
+        scope = self.scope
+        state: dict[str, Any] = scope.setdefault("state", {})
+        state["request_id"], state["note"] = self.id, {}
+        try:
+            self._check_host()
+            self._check_origin()
+            if scope["method"] == "OPTIONS" and "access-control-request-method" in self.headers:
+                await self._preflight()
+                return
+            key = None
+            if scope["path"] not in _OPEN:
+                key = self.guard.keys.find(self.headers.get("authorization", ""), self.headers.get("x-api-key", ""))
+                check_rate(key)
+            state["key"] = key
+            self._check_length()
+            await self.guard.app(scope, self._receive_limited, self._send_limited)
+        except Problem as problem:
+            await self._refuse(problem)
+        except (ConnectionError, TimeoutError):
+            self.status = self.status or 499
+        except Exception as error:
+            log.exception("mistake", extra={"fields": {"request_id": self.id}})
+            await self._refuse(problem_of(error))
+        finally:
+            self._tell(state)
+
+    def _check_host(self) -> None:
+        hosts = [value for name, value in self.scope["headers"] if name.lower() == b"host"]
+        host = _name(hosts[0].decode("latin-1")) if len(hosts) == 1 else ""
+        if "*" not in self.guard.hosts and host not in self.guard.hosts:
+            raise Problem(403, "this Host is not served here; name it with --allow-host", code="host_not_allowed")
+
+    def _check_origin(self) -> None:
+        if not self.origin or self.origin in self.guard.origins:
+            return
+        own = f"{self.scope.get('scheme', 'http')}://{self.headers.get('host', '')}"
+        if self.origin != own:
+            raise Problem(403, "pages of other origins may not ask; allow one with --allow-origin",
+                          code="origin_not_allowed")  # fmt: skip
+
+    def _check_length(self) -> None:
+        length = self.headers.get("content-length")
+        if length is not None and (not length.isdigit() or int(length) > self.guard.limits.body):
+            raise self._too_large()
+
+    def _too_large(self) -> Problem:
+        return Problem(413, f"the body has more than {self.guard.limits.body} bytes", code="request_too_large",
+                       headers={"Connection": "close"})  # fmt: skip
+
+    async def _receive_limited(self) -> MutableMapping[str, Any]:
+        left = self.guard.limits.body_s - (time.monotonic() - self.began)
+        if self.scope.get("_whole"):
+            return await self._receive()  # only news of the client's going now
+        try:
+            async with asyncio.timeout(max(0.001, left)):
+                message = await self._receive()
+        except TimeoutError:
+            raise Problem(408, "the body came too slowly", headers={"Connection": "close"}) from None
+        if message["type"] == "http.request":
+            self.size += len(message.get("body", b""))
+            if self.size > self.guard.limits.body:
+                raise self._too_large()
+            self.scope["_whole"] = not message.get("more_body", False)
+        return message
+
+    async def _send_limited(self, message: MutableMapping[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            message["headers"] = [*message.get("headers", []), *self._own_headers()]
+        # A client that reads nothing holds up nobody: it is cut off.
+        async with asyncio.timeout(self.guard.limits.send_s):
+            await self._send(message)
+
+    def _own_headers(self) -> Iterable[tuple[bytes, bytes]]:
+        yield b"x-request-id", self.id.encode()
+        yield b"x-content-type-options", b"nosniff"
+        yield b"cache-control", b"no-store"
+        if self.origin in self.guard.origins:
+            yield b"access-control-allow-origin", self.origin.encode("latin-1")
+            yield b"vary", b"Origin"
+
+    async def _preflight(self) -> None:
+        allowed = [
+            (b"access-control-allow-methods", b"GET, POST"),
+            (b"access-control-max-age", b"600"),
+            (b"access-control-allow-headers", b"authorization, content-type, x-api-key, anthropic-version"),
+        ]
+        await self._send_limited({"type": "http.response.start", "status": 204, "headers": allowed})
+        await self._send_limited({"type": "http.response.body", "body": b""})
+
+    async def _refuse(self, problem: Problem) -> None:
+        if self.status:  # the response has begun: the connection just ends
+            return
+        shape = problem.anthropic() if self.scope["path"].startswith("/v1/messages") else problem.openai()
+        body = json.dumps(shape).encode()
+        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+        headers += [(name.lower().encode(), value.encode()) for name, value in problem.headers.items()]
+        try:
+            await self._send_limited({"type": "http.response.start", "status": problem.status, "headers": headers})
+            await self._send_limited({"type": "http.response.body", "body": body})
+        except (ConnectionError, TimeoutError):
+            return
+
+    def _tell(self, state: dict[str, Any]) -> None:
+        seconds = time.monotonic() - self.began
+        key = state.get("key")
+        self.guard.observe(self.scope["method"], self.scope["path"], self.status, seconds)
+        log.info("request", extra={"fields": {
+            "request_id": self.id, "method": self.scope["method"], "path": self.scope["path"][:200],
+            "status": self.status, "ms": round(1000 * seconds, 1), "key": key.name if key else None, **state["note"],
+        }})  # fmt: skip
+
+
+def _name(host: str) -> str:
+    """A host without its port, in lower case."""
+    try:
+        return (urlsplit("//" + host).hostname or "").lower()
+    except ValueError:
+        return ""

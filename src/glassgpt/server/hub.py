@@ -1,0 +1,153 @@
+"""The models that a server offers: each loaded when it is first asked for, within a limit of memory."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from glassgpt.core.errors import nearest
+from glassgpt.engine.engine import Engine
+from glassgpt.engine.language_model import LanguageModel
+from glassgpt.server.problems import Problem
+
+Load = Callable[[str], LanguageModel]
+
+
+@dataclass
+class Entry:
+    """One model of the server.
+
+    Attributes:
+        name: what clients call it.
+        source: what `load` is given.
+        users: requests that are being answered by it.
+        size: bytes of its weights and its cache, once it is loaded.
+    """
+
+    name: str
+    source: str
+    created: int = field(default_factory=lambda: int(time.time()))
+    model: LanguageModel | None = None
+    users: int = 0
+    size: int = 0
+    used_at: float = 0.0
+    loading: asyncio.Task[None] | None = None
+
+
+class Hub:
+    """Models by their names. One event loop uses it.
+
+    Args:
+        sources: what each model is loaded from; its name is the last part of that.
+        load: gives a model; runs in a thread.
+        memory: bytes that all loaded models may take together; 0: no limit. The one that was used longest ago and
+            answers nobody leaves for a new one.
+    """
+
+    def __init__(self, sources: Sequence[str], load: Load, memory: int = 0) -> None:
+        self.entries: dict[str, Entry] = {}
+        for source in sources:
+            name = source.rstrip("/\\").replace("\\", "/").split("/")[-1]
+            if name in self.entries:
+                name = source
+            self.entries[name] = Entry(name, source)
+        self.load, self.memory = load, memory
+        self._turn = asyncio.Lock()  # one model is loaded at a time
+
+    def entry(self, name: str) -> Entry:
+        """The model of that name; raises Problem (404) where there is none."""
+        if name not in self.entries:
+            near = nearest(name, list(self.entries)) or next(iter(self.entries))
+            raise Problem(404, f"there is no model {name[:80]!r} here; did you mean {near!r}? `/v1/models` lists them",
+                          param="model", code="model_not_found")  # fmt: skip
+        return self.entries[name]
+
+    @asynccontextmanager
+    async def use(self, name: str) -> AsyncIterator[LanguageModel]:
+        """The model of that name, which stays loaded meanwhile.
+
+        Raises:
+            Problem: there is none (404), or no room for it as long as others answer (503).
+            GlassError: it cannot be loaded.
+        """
+        entry = self.entry(name)
+        entry.users += 1
+        try:
+            if entry.model is None:
+                if entry.loading is None:
+                    entry.loading = asyncio.create_task(self._bring(entry))
+                # Whoever asked may go away: others wait for the model too, and it is not loaded for nothing.
+                await asyncio.shield(entry.loading)
+            assert entry.model is not None
+            yield entry.model
+        finally:
+            entry.users -= 1
+            entry.used_at = time.monotonic()
+
+    def close(self) -> None:
+        """Ends all engines."""
+        for entry in self.entries.values():
+            self._unload(entry)
+
+    def engines(self) -> dict[str, Engine]:
+        """Those that run, by the names of their models."""
+        return {e.name: e.model.loop for e in self.entries.values() if e.model is not None}  # type: ignore[misc]
+
+    async def _bring(self, entry: Entry) -> None:
+        """Loads a model, after others have made room for it."""
+        try:
+            async with self._turn:
+                self._make_room(entry)
+                model = await asyncio.to_thread(self.load, entry.source)
+                entry.model, entry.size = model, size_of(model)
+                try:
+                    self._make_room(entry)  # now that its size is known
+                except Problem:
+                    self._unload(entry)
+                    raise
+        finally:
+            entry.loading = None
+
+    def _make_room(self, entry: Entry) -> None:
+        """Lets models go that answer nobody, the one that was used longest ago first, until `entry` has room. What a
+        model takes is not known before it is loaded for the first time.
+
+        Raises:
+            Problem: it is larger than all the memory, or others answer (503).
+        """
+        if not self.memory:
+            return
+        if entry.size > self.memory:
+            raise Problem(503, f"{entry.name!r} takes {entry.size / 1e9:.2f} GB; all models may take "
+                          f"{self.memory / 1e9:.2f} GB together (--memory)", code="model_not_loaded")  # fmt: skip
+        others = [e for e in self.entries.values() if e.model is not None and e is not entry]
+        taken = sum(e.size for e in others) + entry.size
+        for other in sorted((e for e in others if not e.users), key=lambda e: e.used_at):
+            if taken <= self.memory:
+                return
+            taken -= other.size
+            self._unload(other)
+        if taken > self.memory:
+            raise Problem(503, f"there is no room for {entry.name!r} while other models answer",
+                          code="model_not_loaded", headers={"Retry-After": "5"})  # fmt: skip
+
+    @staticmethod
+    def _unload(entry: Entry) -> None:
+        if entry.model is not None:
+            loop: Any = entry.model.loop
+            if isinstance(loop, Engine):
+                loop.close()
+            entry.model = None
+
+
+def size_of(model: LanguageModel) -> int:
+    """Bytes of a model's weights and of its cache of keys and values."""
+    engine = model.loop
+    if not isinstance(engine, Engine):
+        return 0
+    weights = sum(part.nbytes for part in engine.network.parts.values())
+    return weights + engine.cache_nbytes

@@ -1,0 +1,141 @@
+"""Running the server: the socket, uvicorn, clients that dawdle, and the log."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import signal
+import socket
+import sys
+import time
+from typing import Any
+
+import h11
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from glassgpt.core.errors import ConfigError
+from glassgpt.server.guard import App
+
+HEADER_S = 10.0  # in which the lines before a body must have come
+IDLE_S = 30  # that a connection may stay open without a request
+HEADER_BYTES = 32 << 10
+
+
+class Impatient(H11Protocol):
+    """uvicorn's HTTP, which also ends connections whose request does not come."""
+
+    _deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        """A new client."""
+        super().connection_made(transport)
+        self._wait()
+
+    def data_received(self, data: bytes) -> None:
+        """More of a request."""
+        super().data_received(data)
+        if self.conn.their_state is h11.IDLE and self.conn.trailing_data[0]:
+            self._wait()  # the next request has begun, and may not stop in the middle
+        elif self.conn.their_state is not h11.IDLE:
+            self._stop_waiting()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client is gone."""
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def _wait(self) -> None:
+        if self._deadline is None:
+            self._deadline = self.loop.call_later(HEADER_S, self._too_slow)
+
+    def _stop_waiting(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _too_slow(self) -> None:
+        self._deadline = None
+        if self.transport is not None and not self.transport.is_closing():
+            self.transport.close()
+
+
+class Lines(logging.Formatter):
+    """One JSON object to a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """A record as JSON."""
+        at = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+        values = {"time": f"{at}.{int(record.msecs):03d}Z", "level": record.levelname.lower(),
+                  "event": record.getMessage(), **getattr(record, "fields", {})}  # fmt: skip
+        if record.exc_info:
+            values["trace"] = self.formatException(record.exc_info)
+        return json.dumps(values, ensure_ascii=False)
+
+
+def log_to_stderr() -> None:
+    """Lets the server's log go to stderr, a JSON object to a line."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(Lines())
+    for name in ("glassgpt.server", "uvicorn.error"):
+        logger = logging.getLogger(name)
+        logger.handlers, logger.propagate = [handler], False
+        logger.setLevel(logging.INFO if name == "glassgpt.server" else logging.WARNING)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that waits for clients.
+
+    Raises:
+        ConfigError: the address cannot be used.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    found = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        found.bind((host, port))
+        found.listen(512)
+    except (OSError, OverflowError) as error:
+        found.close()
+        raise ConfigError(
+            "cannot listen on {host}, port {port}: {why}",
+            hint="Another program may use the port; choose one with --port.",
+            host=host,
+            port=port,
+            why=str(error),
+        ) from None
+    return found
+
+
+def server_of(app: App) -> uvicorn.Server:
+    """A server for the app."""
+    return uvicorn.Server(
+        uvicorn.Config(
+            app,
+            http=Impatient,
+            ws="none",
+            loop="asyncio",
+            lifespan="on",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=IDLE_S,
+            h11_max_incomplete_event_size=HEADER_BYTES,
+        )
+    )
+
+
+def run(app: App, socket: socket.socket) -> None:
+    """Serve until SIGTERM or Ctrl-C, which let it finish what it has begun; a second one does not."""
+    server = server_of(app)
+
+    def ended(number: int, frame: object) -> None:
+        # uvicorn hands a signal on when it has done what it asked for; one that comes before that ends the program.
+        if not server.started:
+            sys.exit(0)
+
+    for kind in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(kind, ended)
+    server.run(sockets=[socket])
