@@ -12,7 +12,7 @@ import json
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -46,26 +46,27 @@ def prefill(model: LanguageModel, task: dict[str, Any]) -> dict[str, Any]:
 
 
 def streams(model: LanguageModel, task: dict[str, Any]) -> dict[str, Any]:
-    """Tokens a second of several streams together, their prompts read before."""
+    """Tokens a second of several streams together: those that came after each had its first, their prompts read."""
     settings, new = SamplingSettings(temperature=0.0, seed=0), task["new"]
     requests = [Request(list(prompt), new, settings) for prompt in task["prompts"]]
-    firsts: list[float] = []
+    came: list[list[float]] = [[] for _ in requests]
+    ended = threading.Semaphore(0)
 
-    def read(stream: Iterator[Piece], start: threading.Barrier) -> None:
-        next(stream)
-        start.wait()
-        firsts.append(time.perf_counter())
-        for _ in stream:
-            pass
+    def deliver(times: list[float]) -> Callable[[Piece | Exception], None]:
+        def take(piece: Piece | Exception) -> None:
+            assert isinstance(piece, Piece), piece
+            if piece.token is not None:
+                times.append(time.perf_counter())
+            if piece.finish_reason:
+                ended.release()
 
-    barrier = threading.Barrier(len(requests))
-    streams = model.loop.start(requests)
-    threads = [threading.Thread(target=read, args=(stream, barrier)) for stream in streams]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return {"values": {"": (new - 1) * len(requests) / (time.perf_counter() - min(firsts))}}
+        return take
+
+    model.loop.submit(requests, [deliver(times) for times in came])
+    for _ in requests:
+        ended.acquire()
+    begin, end = max(times[0] for times in came), max(times[-1] for times in came)
+    return {"values": {"": sum(at > begin for times in came for at in times) / (end - begin)}}
 
 
 def turn(model: LanguageModel, task: dict[str, Any]) -> dict[str, Any]:
@@ -105,7 +106,9 @@ MEASURES = {f.__name__: f for f in (decode, prefill, streams, turn, contexts, wi
 def main() -> None:
     task = json.loads(Path(sys.argv[2]).read_text())
     # Every token computed: guessing is measured elsewhere.
-    model = glassgpt.load(task["name"], precision=task["format"], engine=EngineSettings(speculate=False))
+    model = glassgpt.load(
+        task["name"], precision=task["format"], engine=EngineSettings(speculate=False, max_running=32)
+    )
     print(json.dumps(MEASURES[sys.argv[1]](model, task) | {"bytes": model.loop.network.nbytes}))
 
 

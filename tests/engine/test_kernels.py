@@ -124,15 +124,13 @@ def test_a_position_has_the_same_bits_alone_and_among_others(bits: int):
 
 
 @BITS
-@pytest.mark.parametrize("kinds", [frozenset(), frozenset({"avx2"}), frozenset({"avx2", "avx512"})], ids=str)
-def test_every_way_of_multiplying_bytes_gives_the_same_bits(bits: int, kinds: frozenset[str]):
-    if not kinds <= features():
-        kinds = (
-            features()
-        )  # what this processor has not; its own way is compared with itself, another machine's CI does
+@pytest.mark.parametrize("kinds", ["", "avx2", "avx2 avx512"])
+def test_every_way_of_multiplying_bytes_gives_the_same_bits(bits: int, kinds: str):
+    has = features()  # what this processor has not, another machine's CI looks at: its own way is taken here
+    known = frozenset(kinds.split()) if has.issuperset(kinds.split()) else has
     matrix, x = quantize(numbers(16, 128, seed=1), bits), numbers(4, 128, seed=2) * 100
     q, scale, total = quantize_rows(x)
-    step, plain = tile_product(bits, 4, kinds), tile_product(bits, 1, frozenset())
+    step, plain = tile_product(bits, 4, known), tile_product(bits, 1, frozenset())
     values, scales = matrix.values.ctypes.data, matrix.scales.ctypes.data
     places = [a.ctypes.data for a in (q, scale, total)]
 
