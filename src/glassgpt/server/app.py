@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -18,13 +19,14 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
 
+from glassgpt.core.errors import GlassError
 from glassgpt.engine.language_model import LanguageModel
 from glassgpt.server.answer import Answer
 from glassgpt.server.ask import Ask, prepare, prepare_all
 from glassgpt.server.chat import ChatRequest, ChatWriter
 from glassgpt.server.completions import CompletionRequest, CompletionWriter
 from glassgpt.server.embeddings import EmbeddingsRequest, embed
-from glassgpt.server.fields import parse
+from glassgpt.server.fields import B, parse
 from glassgpt.server.guard import App, Guard, Limits
 from glassgpt.server.hub import Hub
 from glassgpt.server.keys import Keys, check_model
@@ -38,6 +40,7 @@ BODIES: dict[str, type[BaseModel]] = {
     "/v1/chat/completions": ChatRequest, "/v1/completions": CompletionRequest, "/v1/responses": ResponsesRequest,
     "/v1/embeddings": EmbeddingsRequest, "/v1/messages": MessagesRequest, "/v1/messages/count_tokens": CountRequest,
 }  # fmt: skip
+_LARGE = 1 << 16  # bytes of a body
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,7 @@ def make_app(hub: Hub, keys: Keys, settings: ServerSettings | None = None) -> Ap
         app.add_api_route(path, answer, methods=["POST" if path in BODIES else "GET"], response_class=Response,
                           operation_id=answer.__name__)  # fmt: skip
     app.add_exception_handler(HTTPException, _not_here)
-    for kind in (Problem, Exception):
+    for kind in (Problem, GlassError, Exception):  # what is left to the last is also told to the guard, which logs it
         app.add_exception_handler(kind, _refused)
     app.openapi = lambda: _described(app)  # type: ignore[method-assign]
     return Guard(app, keys, [host.lower() for host in settings.hosts], list(settings.origins), settings.limits,
@@ -94,7 +97,7 @@ class _Server:
         self.hub, self.metrics, self.settings = hub, metrics, settings
 
     async def chat(self, request: Request) -> Response:
-        body = parse(ChatRequest, await request.body())
+        body = await _parsed(ChatRequest, request)
         async with self._held(request, body.model) as (held, model):
             answer = await self._answer(request, body.model, model, body.ask())
             writer = ChatWriter(body, fingerprint(model))
@@ -103,7 +106,7 @@ class _Server:
             return JSONResponse(await until_gone(request.receive, writer.whole(answer)))
 
     async def completions(self, request: Request) -> Response:
-        body = parse(CompletionRequest, await request.body())
+        body = await _parsed(CompletionRequest, request)
         async with self._held(request, body.model) as (held, model):
             answer = await self._answer(request, body.model, model, *body.asks())
             echoes = [p if isinstance(p, str) else model.tokenizer.decode(p) for p in body.prompts()]
@@ -113,7 +116,7 @@ class _Server:
             return JSONResponse(await until_gone(request.receive, writer.whole(answer)))
 
     async def responses(self, request: Request) -> Response:
-        body = parse(ResponsesRequest, await request.body())
+        body = await _parsed(ResponsesRequest, request)
         async with self._held(request, body.model) as (held, model):
             answer = await self._answer(request, body.model, model, body.ask())
             writer = ResponseWriter(body)
@@ -122,7 +125,7 @@ class _Server:
             return JSONResponse(await until_gone(request.receive, writer.whole(answer)))
 
     async def messages(self, request: Request) -> Response:
-        body = parse(MessagesRequest, await request.body())
+        body = await _parsed(MessagesRequest, request)
         async with self._held(request, body.model) as (held, model):
             answer = await self._answer(request, body.model, model, body.ask())
             writer = MessageWriter(body)
@@ -131,13 +134,13 @@ class _Server:
             return JSONResponse(await until_gone(request.receive, writer.whole(answer)))
 
     async def count_tokens(self, request: Request) -> Response:
-        body = parse(CountRequest, await request.body())
+        body = await _parsed(CountRequest, request)
         async with self._held(request, body.model) as (_, model):
             prepared = await asyncio.to_thread(prepare, model, body.ask())
             return JSONResponse({"input_tokens": prepared.prompt_tokens})
 
     async def embeddings(self, request: Request) -> Response:
-        body = parse(EmbeddingsRequest, await request.body())
+        body = await _parsed(EmbeddingsRequest, request)
         async with self._held(request, body.model) as (_, model):
             return JSONResponse(await until_gone(request.receive, embed(model, body)))
 
@@ -194,6 +197,12 @@ class _Server:
         return stream
 
 
+async def _parsed(kind: type[B], request: Request) -> B:
+    """The body; a large one is read in a thread, so that others are answered meanwhile."""
+    given = await request.body()
+    return parse(kind, given) if len(given) <= _LARGE else await asyncio.to_thread(parse, kind, given)
+
+
 def fingerprint(model: LanguageModel) -> str:
     """What answers: the same model, precision and version have the same."""
     about = f"{model.name} {model.precision} {version('glassgpt')}"
@@ -217,12 +226,9 @@ async def _refused(request: Request, error: Exception) -> Response:
     if isinstance(error, ConnectionError | TimeoutError):
         raise error
     problem = problem_of(error)
-    if problem.status >= 500 and not isinstance(error, Problem):
-        import logging
-
-        logging.getLogger("glassgpt.server").error(
-            "mistake", exc_info=error, extra={"fields": {"request_id": request.scope["state"].get("request_id")}}
-        )
+    if problem.status >= 500 and isinstance(error, GlassError):
+        fields = {"request_id": request.state.request_id}
+        logging.getLogger("glassgpt.server").error("failed", exc_info=error, extra={"fields": fields})
     shape = problem.anthropic() if request.url.path.startswith("/v1/messages") else problem.openai()
     return JSONResponse(shape, problem.status, headers=problem.headers)
 

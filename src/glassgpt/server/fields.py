@@ -21,7 +21,7 @@ MAX_BIAS = 1_024
 MAX_ITEMS = 2_048  # in a list that is not one of those
 MAX_NAME = 256
 MAX_DEPTH = 64  # of what is not further described: schemas, metadata
-MAX_NODES = 50_000
+MAX_VALUES = 200_000  # in a body
 
 Text = Annotated[str, StringConstraints(max_length=MAX_TEXT)]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=MAX_NAME)]
@@ -109,8 +109,8 @@ def _check_size(values: Any) -> None:
         seen += 1 + len(inner)
         if depth > MAX_DEPTH:
             raise Problem(400, f"the body is nested more than {MAX_DEPTH} deep", code="invalid_json")
-        if seen > 40 * MAX_NODES:
-            raise Problem(400, "the body holds too many values", code="invalid_json")
+        if seen > MAX_VALUES:
+            raise Problem(400, f"the body holds more than {MAX_VALUES} values", code="invalid_json")
         stack += [(v, depth + 1) for v in inner if isinstance(v, dict | list)]
 
 

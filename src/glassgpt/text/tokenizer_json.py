@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Any
@@ -262,6 +263,8 @@ def build(plain: Spec) -> tokenizers.Tokenizer:
     Raises:
         FormatError: the library refuses it, with its reason.
     """
+    # One text at a time, in the thread that asks: no threads of the library's own, which a fork would lose.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     rest, added = {**plain, "model": _bpe({}, []), "added_tokens": []}, plain["added_tokens"]
     model = {k: plain["model"][k] for k in _BPE_SETTINGS if plain["model"].get(k) is not None}
     try:
