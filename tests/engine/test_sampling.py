@@ -146,6 +146,7 @@ def test_extreme_scores_and_temperatures_overflow_nowhere():
         {"top_k": -1},
         {"top_k": 2.5},
         {"repetition_penalty": 0},
+        {"repetition_penalty": 5e-324},
         {"seed": -1},
         {"seed": 1 << 64},
         {"presence_penalty": 2.1},

@@ -55,7 +55,7 @@ def chinese_numbers() -> dict[str, int]:
 def read_chinese(text: str) -> date:
     """The day, from a pattern and a list of names; the weekday checked where the text names one."""
     text = text.translate({0xFF10 + n: str(n) for n in range(10)}).replace(" ", "")
-    year, month, number = re.search(r"(.{4})年(.{1,2})月(.{1,3})[日号]", text).groups()
+    year, month, number = re.search(r"(.{4})年(.{1,2})月(.{1,3}?)[日号]", text).groups()
     if not year.isascii():
         year = "".join(str("〇一二三四五六七八九".index(c)) for c in year.replace("零", "〇"))
     parts = [int(p) if p.isascii() else chinese_numbers()[p] for p in (month, number)]
@@ -69,6 +69,10 @@ def read_chinese(text: str) -> date:
 @given(day=days, rng=randomness)
 def test_an_independent_reader_finds_the_same_day_in_every_english_form(day, rng):
     assert read_english(dates_data.english(day, rng)) == day
+
+
+def test_the_reader_takes_a_sunday_for_no_number():
+    assert read_chinese("2021年3月7日周日") == date(2021, 3, 7)
 
 
 @settings(max_examples=500, deadline=None)

@@ -208,9 +208,9 @@ def test_recorded_streams_of_responses_and_ours_parse_the_same(server, recorded)
     assert len(real) == 3
     for body, text in real:
         calls = '"type":"function_call"' in text
-        mine = {k: v for k, v in body.items() if k != "reasoning"} | {"model": "smollm2", "max_output_tokens": 60}
+        mine = {k: v for k, v in body.items() if k != "reasoning"} | {"model": "smollm2", "seed": 1}
         mine["input"] = [item for item in body["input"] if item.get("type") != "reasoning"]
-        mine |= {"tool_choice": "required"} if calls else {"max_output_tokens": 400}
+        mine |= {"max_output_tokens": 400, "temperature": 0.0} | ({"tool_choice": "required"} if calls else {})
         with server.client() as client:
             ours = client.post("/v1/responses", json=mine).text
         kinds = [of_the_message(replayed(sent, "text/event-stream").responses.create(model="m", input="x", stream=True))

@@ -131,7 +131,7 @@ def _candidates(delimiter: str, text: str) -> list[Dialect]:
         found.append(Dialect(delimiter, spaces=True))
     if '\\"' in text or "\\" + delimiter in text:
         found.append(Dialect(delimiter, escape="\\"))
-    cells = len(re.findall(rf"(?:^|{d})'[^'\r\n]*'(?={d}|$|\r|\n)", text, re.MULTILINE))
+    cells = len(re.findall(rf"(?:^|{d})'[^'\r\n]+'(?={d}|$|\r|\n)", text, re.MULTILINE))
     if cells and cells > text.count('"') and cells >= text.count("'") // 4:
         found.append(Dialect(delimiter, quote="'"))
     return found

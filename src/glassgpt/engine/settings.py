@@ -43,7 +43,7 @@ class SamplingSettings:
         _check("temperature", self.temperature, 0.0, 100.0)
         _check("top_p", self.top_p, 0.0, 1.0, open_low=True)
         _check("min_p", self.min_p, 0.0, 1.0)
-        _check("repetition_penalty", self.repetition_penalty, 0.0, 100.0, open_low=True)
+        _check("repetition_penalty", self.repetition_penalty, 0.01, 100.0)  # less would divide scores to infinity
         check_int("top_k", self.top_k, 0, 1 << 31)
         if self.seed is not None:
             check_int("seed", self.seed, 0, (1 << 64) - 1)

@@ -184,7 +184,7 @@ class Sampling(Body):
     logit_bias: Bias | None = None
     top_k: Annotated[int, Field(ge=0, le=1 << 31)] | None = None
     min_p: Annotated[float, Field(ge=0, le=1)] | None = None
-    repetition_penalty: Annotated[float, Field(gt=0, le=100)] | None = None
+    repetition_penalty: Annotated[float, Field(ge=0.01, le=100)] | None = None
 
     def sampling(self) -> dict[str, Any]:
         """As keyword arguments of `SamplingSettings`."""

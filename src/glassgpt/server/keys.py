@@ -52,7 +52,7 @@ def key_of(text: str, name: str = "key", models: Sequence[str] | None = None, pe
     if len(text) < LEAST or not text.isascii() or not text.isprintable() or " " in text:
         raise ConfigError(
             "the key {name} is not usable; expected at least {least} printable ASCII characters without spaces",
-            hint="Make one with: python -c 'import secrets; print(secrets.token_urlsafe(32))'",
+            hint="Make one with `python -c 'import secrets; print(secrets.token_urlsafe(32))'`.",
             name=name,
             least=LEAST,
         )

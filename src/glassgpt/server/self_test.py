@@ -43,7 +43,7 @@ class Target:
         try:
             found = socket.create_connection((self.host, self.port), timeout=_PATIENCE)
         except OSError as error:
-            raise GlassError("nothing answers at {host}, port {port}: {why}", hint="Start it with: glassgpt serve",
+            raise GlassError("nothing answers at {host}, port {port}: {why}", hint="Start one with `glassgpt serve`.",
                              host=self.host, port=self.port, why=str(error)) from None  # fmt: skip
         return ssl.create_default_context().wrap_socket(found, server_hostname=self.host) if self.secure else found
 
