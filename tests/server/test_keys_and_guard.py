@@ -225,6 +225,20 @@ def test_what_is_not_there_is_told_in_the_shape_of_the_api(bare: Running):
         assert client.get("/openapi.json").json()["paths"]["/v1/chat/completions"]
 
 
+def test_small_packets_do_not_wait(bare: Running, monkeypatch: pytest.MonkeyPatch):
+    seen: list[int] = []
+    made = wire.Impatient.connection_made
+
+    def look(protocol: wire.Impatient, transport: Any) -> None:
+        made(protocol, transport)
+        seen.append(transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+
+    monkeypatch.setattr(wire.Impatient, "connection_made", look)
+    with bare.client() as client:
+        client.get("/health")
+    assert seen == [1]
+
+
 def test_a_port_in_use_is_a_named_error():
     with wire.listen("127.0.0.1", 0) as taken, pytest.raises(ConfigError, match="cannot listen"):
         wire.listen("127.0.0.1", taken.getsockname()[1])
