@@ -124,8 +124,7 @@ def examine(served: Served, clients: int, seconds: float) -> None:
           f"{1000 * gauge(served, 'glassgpt_loop_blocked_seconds'):.0f} ms")  # fmt: skip
     assert found.wrong == [] and found.seen["plain"] > 10 and found.seen["slow"] and found.seen["gone"]
     assert grown < 30e6
-    # 45 to 136 ms on two idle cores (64 requests that come at once are 64 ready callbacks); more beside other work.
-    assert gauge(served, "glassgpt_loop_blocked_seconds") < 0.3
+    assert gauge(served, "glassgpt_loop_blocked_seconds") < 0.1
     deadline = time.monotonic() + 2
     while gauge(served, "glassgpt_engine_running") and time.monotonic() < deadline:
         time.sleep(0.02)
