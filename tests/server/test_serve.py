@@ -125,6 +125,13 @@ def test_what_cannot_be_served_is_said_in_one_line(words: list[str], told: str):
     assert "Traceback" not in done.stderr and "0123456789abcdef" not in done.stderr
 
 
+def test_a_first_model_for_which_there_is_no_room_is_said_before_anything_is_served(smollm2_path: Path):
+    done = subprocess.run([*SERVE, "--model", "smollm2", "--memory", "0.1", "--port", "0"], capture_output=True,
+                          text=True, timeout=60, env=ENV)  # fmt: skip
+    assert done.returncode == 1 and done.stdout == ""
+    assert "smollm2 takes" in done.stderr and "--memory" in done.stderr and "Traceback" not in done.stderr
+
+
 def test_a_model_that_is_not_there_is_an_error_before_anything_is_served(tmp_path: Path):
     done = subprocess.run([*SERVE, "--model", "no-such-model"], capture_output=True, text=True, timeout=60, env=ENV)
     assert done.returncode != 0 and "no-such-model" in done.stderr and "Traceback" not in done.stderr

@@ -90,6 +90,7 @@ def run(args: argparse.Namespace) -> int:
         return load(name, precision=args.precision)
 
     hub = Hub(models, load_one, int(args.memory * 1e9))
+    hub.load_first()
     names = ["127.0.0.1", "localhost", "::1", *([] if _any(args.host) else [args.host]), *args.allow_host]
     app = make_app(hub, Keys(keys), ServerSettings(names, args.allow_origin, log_messages=args.log_messages))
     shown = f"http://{'localhost' if _any(host) else f'[{host}]' if ':' in host else host}:{port}"

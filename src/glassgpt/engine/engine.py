@@ -7,20 +7,17 @@ through a queue. What the requests are is the scheduler's business, how they are
 from __future__ import annotations
 
 import contextlib
-import math
 import threading
 import weakref
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from itertools import count
 from queue import SimpleQueue
 from time import perf_counter
 from typing import Any
 
-import numpy as np
-
-from glassgpt.core.errors import FormatError, GlassError
+from glassgpt.core.errors import GlassError
 from glassgpt.core.threads import thread_budget
 from glassgpt.engine import fields
 from glassgpt.engine.draft import BRIEF, DraftModel
@@ -28,14 +25,12 @@ from glassgpt.engine.network import Network
 from glassgpt.engine.pages import PagePool, pages_for
 from glassgpt.engine.pages import Sequence as Line
 from glassgpt.engine.quantize import Floats
-from glassgpt.engine.request import Piece, Request, Writer
+from glassgpt.engine.reply import Deliver, Reply
+from glassgpt.engine.request import Piece, Request
 from glassgpt.engine.runner import SPINS, Rows, Runner
-from glassgpt.engine.sampling import History, generator, sample, top_logprobs
 from glassgpt.engine.scheduler import Counters, Scheduler, Work
-from glassgpt.engine.speculate import PromptLookup
 from glassgpt.text.tokenizer import Tokenizer
 
-Deliver = Callable[[Piece | Exception], None]
 _numbers = count()
 
 
@@ -108,7 +103,7 @@ class Engine:
             line = Line("", request.prompt, len(request.prompt) + request.limit, salt)
             lines.append(line)
             streams.append(
-                _Stream(request, line, self.tokenizer, give, self._constraint(request), self.settings.speculate)
+                Reply(request, line, self.tokenizer, give, self._constraint(request), self.settings.speculate)
             )
         with self._state.lock:
             if self._state.closed:
@@ -172,7 +167,7 @@ class Engine:
         from glassgpt.engine.constrain import Grammars
 
         ends = frozenset(request.ends)
-        with self._state.lock:
+        with self._state.preparing:  # not the lock: this takes long, and others go on meanwhile
             if ends not in self._state.grammars:
                 self._state.grammars[ends] = Grammars(self.tokenizer, self.network.config.vocab_size, ends)
         return self._state.grammars[ends].constraint(request.format)
@@ -208,11 +203,12 @@ class Stream(Iterator[Piece]):
 
 @dataclass
 class _State:
-    """What the engine's thread shares with those who ask; all of it under the lock."""
+    """What the engine's thread shares with those who ask; all but the grammars under `lock`."""
 
     lock: Any = field(default_factory=threading.RLock)
+    preparing: Any = field(default_factory=threading.Lock)
     changed: threading.Condition = field(init=False)
-    streams: dict[Line, _Stream] = field(default_factory=dict)
+    streams: dict[Line, Reply] = field(default_factory=dict)
     grammars: dict[frozenset[int], Any] = field(default_factory=dict)
     draft: DraftModel | None = None  # of the engine's thread alone
     dropped: deque[Line] = field(default_factory=deque)  # requests whose streams nobody holds any more
@@ -227,73 +223,6 @@ class _State:
         runner.close()
         if self.draft is not None:
             self.draft.close()
-
-
-class Pool:
-    """The mean of rows that come in pieces."""
-
-    def __init__(self) -> None:
-        self._sum: Floats | None = None
-        self._count = 0
-
-    def add(self, rows: Floats) -> None:
-        """More rows, [N, C]."""
-        total = rows.sum(axis=0, dtype=np.float64)
-        self._sum = total if self._sum is None else self._sum + total
-        self._count += len(rows)
-
-    def take(self) -> Floats | None:
-        """The mean, once."""
-        mean, self._sum = (None if self._sum is None else (self._sum / self._count).astype(np.float32)), None
-        return mean
-
-
-class _Stream:
-    """One request on its way: chance, history, text and grammar, which nobody else shares."""
-
-    def __init__(self, request: Request, line: Line, tokenizer: Tokenizer, deliver: Deliver, constraint: Any,
-                 speculate: bool) -> None:  # fmt: skip
-        self.request, self.line, self.deliver, self.constraint = request, line, deliver, constraint
-        self.writer = Writer(tokenizer, request)
-        self.random = generator(request.settings.seed or 0, request.index)
-        self.history = History(request.prompt)
-        self.lookup = PromptLookup(request.prompt) if speculate else None
-        self.pool = Pool() if request.pooled else None
-        self.drafted = False  # whether the guesses of this step are the smaller model's
-
-    def take(self, scores: Floats, masses: Sequence[float], draft: Sequence[int]) -> list[int]:
-        """Chooses tokens from the scores [N, V] of the last rows and their masses: one, and one more as long as the
-        draft was right."""
-        accepted: list[int] = []
-        for number, (logits, mass) in enumerate(zip(scores, masses, strict=True)):
-            if not math.isfinite(mass):
-                raise FormatError(
-                    "the model computed NaN instead of scores",
-                    hint="Its weights are damaged, or do not suit this precision; try --precision float32.",
-                )
-            allowed = None if self.constraint is None else self.constraint.allowed()
-            token, logprob = sample(logits, self.request.settings, self.history, self.random, allowed, mass)
-            accepted.append(token)
-            self.history.append(token)
-            if self.constraint is not None:
-                self.constraint.accept(token)
-            wanted = self.request.alternatives
-            others = tuple(top_logprobs(logits, wanted, mass)) if wanted else ()
-            for piece in self.writer.push(token, logprob, others):
-                self.deliver(piece if self.pool is None else replace(piece, pooled=self.pool.take()))
-            if self.writer.finish or number == len(draft) or draft[number] != token:
-                break
-        if self.lookup is not None:
-            self.lookup.append(accepted, 0 if self.drafted else len(draft))
-        return accepted
-
-    def guess(self) -> list[int]:
-        """Tokens that may come next."""
-        if self.constraint is not None:
-            forced = self.constraint.forced()
-            if forced:
-                return forced
-        return self.lookup.guess() if self.lookup is not None else []
 
 
 def _serve(state: _State, scheduler: Scheduler, runner: Runner) -> None:
@@ -336,16 +265,20 @@ def _loop(state: _State, scheduler: Scheduler, runner: Runner) -> None:
             state.draft.costs_of(len(work)).note_step(perf_counter() - begin, len(work), len(scores) - len(work))
         _pool(state, work, runner)
         at, masses = 0, runner.masses(len(scores))
-        for piece in work:
-            end = at + piece.outputs
-            _take(state, scheduler, piece, scores[at:end], masses[at:end])
-            at = end
+        replies = []
+        try:
+            for piece in work:
+                end = at + piece.outputs
+                replies.append(_take(state, scheduler, piece, scores[at:end], masses[at:end]))
+                at = end
+        finally:  # not before: whoever is woken would hold up those whose turn comes later
+            _hand_out(state, scheduler, filter(None, replies))
         if state.draft is not None:
             _ask_draft(state, scheduler, state.draft)
 
 
-def _take(state: _State, scheduler: Scheduler, work: Work, scores: Floats, masses: list[float]) -> None:
-    """Lets one request choose from its scores."""
+def _take(state: _State, scheduler: Scheduler, work: Work, scores: Floats, masses: list[float]) -> Reply | None:
+    """Lets one request choose from its scores; gives it where it has something to deliver."""
     line = work.sequence
     with state.lock:
         stream = state.streams.get(line)
@@ -368,6 +301,16 @@ def _take(state: _State, scheduler: Scheduler, work: Work, scores: Floats, masse
             state.streams.pop(line, None)
         elif accepted and line.state == "running":
             line.draft = stream.guess()
+    return stream
+
+
+def _hand_out(state: _State, scheduler: Scheduler, replies: Iterable[Reply]) -> None:
+    for reply in replies:
+        try:
+            reply.hand_out()
+        except Exception as error:  # whoever asked cannot be told any more
+            with state.lock:
+                _fail(state, scheduler, reply.line, error)
 
 
 def _pool(state: _State, work: list[Work], runner: Runner) -> None:
@@ -401,6 +344,7 @@ def _fail(state: _State, scheduler: Scheduler, line: Line, error: Exception) -> 
     stream = state.streams.pop(line, None)
     if stream is not None:
         with contextlib.suppress(Exception):  # whoever asked may be gone
+            stream.hand_out()
             stream.deliver(error)
 
 

@@ -9,15 +9,19 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
+from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from glassgpt.engine.engine import Engine
 from glassgpt.engine.request import Piece, Request
+from glassgpt.engine.scheduler import QueueFull
 from glassgpt.server.ask import CALL, Prepared, ToolCall, calls_format
 
+_FEW = 1024  # tokens, which are handed in at once and not in a thread
 _PAUSE = 0.02  # s until a call that found no room is handed in again
 
 
@@ -69,9 +73,10 @@ class Answer:
         self.completion_tokens = 0
         self.count: Callable[[], None] = lambda: None  # called for each token
         self._engine: Engine = prepared.model.loop  # type: ignore[assignment]
+        self._lines: Sequence[Any] = ()
 
-    async def events(self) -> AsyncGenerator[Event, None]:
-        """All events. What is wrong with the request is raised before the first one.
+    async def events(self) -> AsyncGenerator[list[Event], None]:
+        """All events, those together that come together. What is wrong with the request is raised before the first.
 
         Raises:
             GlassError: it does not fit, or too many are waiting.
@@ -79,11 +84,19 @@ class Answer:
         requests = self.prepared.requests
         async with aclosing(pieces(self._engine, requests, self._note)) as stream:
             writers = [_Writer(self, index) for index in range(len(requests))]
-            async for index, piece in stream:
-                async for event in writers[index].push(piece):
-                    if isinstance(event, Ended):
-                        self.completion_tokens += event.tokens
-                    yield event
+            async for batch in stream:
+                found = [event for index, piece in batch for event in writers[index].push(piece)]
+                self._count(found)
+                if found:
+                    yield found
+                for index, piece in batch:
+                    if piece.finish_reason and writers[index].begins_call(piece):
+                        found = await writers[index].call()
+                        self._count(found)
+                        yield found
+
+    def _count(self, events: list[Event]) -> None:
+        self.completion_tokens += sum(event.tokens for event in events if isinstance(event, Ended))
 
     def _note(self, lines: Sequence[Any]) -> None:
         self._lines = lines
@@ -91,7 +104,7 @@ class Answer:
     @property
     def cached_tokens(self) -> int:
         """How many tokens of the prompt had been computed before."""
-        return min((line.reused for line in getattr(self, "_lines", ())), default=0)
+        return min((line.reused for line in self._lines), default=0)
 
 
 class _Writer:
@@ -105,47 +118,46 @@ class _Writer:
         ask = self.prepared.ask
         self.calling = bool(ask.tools) and ask.choice not in ("none", "auto")
 
-    async def push(self, piece: Piece) -> AsyncGenerator[Event, None]:
+    def push(self, piece: Piece) -> list[Event]:
+        """What a piece brings; not the call that may begin with it."""
         if piece.token is not None:
             self.count += 1
             self.answer.count()
         self.text += piece.text
+        found: list[Event] = []
         if not self.calling:
             tokens = self._tokens(piece)
             text = self._shown(piece.text)
             if text or tokens:
-                yield Words(self.index, text, tokens)
-        if not piece.finish_reason:
-            return
-        if self.calling:
-            for event in self._called(self.text, piece.finish_reason):
-                yield event
-        elif piece.stop == CALL and CALL not in self.prepared.ask.stops:
-            async with aclosing(self._call()) as events:
-                async for event in events:
-                    yield event
-        else:
+                found.append(Words(self.index, text, tokens))
+        if piece.finish_reason and self.calling:
+            found += self._called(self.text, piece.finish_reason)
+        elif piece.finish_reason and not self.begins_call(piece):
             stop = piece.stop if piece.stop in self.prepared.ask.stops else None
-            yield Ended(self.index, piece.finish_reason, self.count, stop)
+            found.append(Ended(self.index, piece.finish_reason, self.count, stop))
+        return found
 
-    async def _call(self) -> AsyncGenerator[Event, None]:
-        """The model has begun a call: from here on it can write nothing else."""
+    def begins_call(self, piece: Piece) -> bool:
+        """Whether the model, free to write anything, has chosen to call a function."""
+        return not self.calling and piece.stop == CALL and CALL not in self.prepared.ask.stops
+
+    async def call(self) -> list[Event]:
+        """The call that the model has begun: from there on it can write nothing else."""
         tokenizer, request = self.prepared.model.tokenizer, self.request
         ids = request.prompt + tokenizer.encode_segment(f"{self.text}{CALL}\n", after="text")
         room = min(request.limit - self.count, self.prepared.model.context_length - len(ids))
         if room < 1:
-            yield Ended(self.index, "length", self.count)
-            return
+            return [Ended(self.index, "length", self.count)]
         format = await asyncio.to_thread(calls_format, self.prepared.ask)
         then = replace(request, prompt=ids, limit=room, format=format, stops=(), alternatives=0)
         written, reason = "", "length"
         async with aclosing(pieces(self.answer._engine, [then], lambda lines: None, wait=True)) as stream:
-            async for _, piece in stream:
-                written += piece.text
-                self.count += piece.token is not None
-                reason = piece.finish_reason or reason
-        for event in self._called(written, reason):
-            yield event
+            async for batch in stream:
+                for _, piece in batch:
+                    written += piece.text
+                    self.count += piece.token is not None
+                    reason = piece.finish_reason or reason
+        return self._called(written, reason)
 
     def _called(self, written: str, reason: str) -> list[Event]:
         try:
@@ -175,51 +187,86 @@ class _Writer:
         return shown
 
 
+class _Post:
+    """What the engine's thread hands to an event loop, which it wakes once for all that comes together."""
+
+    def __init__(self) -> None:
+        self._items: deque[tuple[asyncio.Queue[Any], Any]] = deque()
+        self._woken = False
+
+    def send(self, loop: asyncio.AbstractEventLoop, queue: asyncio.Queue[Any], item: Any) -> None:
+        """From any thread."""
+        self._items.append((queue, item))
+        if not self._woken:
+            self._woken = True
+            loop.call_soon_threadsafe(self._hand_out)
+
+    def _hand_out(self) -> None:
+        self._woken = False  # first: what comes from now on wakes the loop again
+        while self._items:
+            queue, item = self._items.popleft()
+            queue.put_nowait(item)
+
+
+_posts: WeakKeyDictionary[asyncio.AbstractEventLoop, _Post] = WeakKeyDictionary()
+Batch = list[tuple[int, Piece]]
+
+
 async def pieces(
     engine: Engine, requests: Sequence[Request], note: Callable[[Sequence[Any]], None], wait: bool = False
-) -> AsyncGenerator[tuple[int, Piece], None]:
-    """The pieces of several requests as they come, with the number of their request. Whoever closes this, or is
-    cancelled, cancels what is not written yet.
+) -> AsyncGenerator[Batch, None]:
+    """The pieces of several requests as they come, with the number of their request; those together that are there
+    together. Whoever closes this, or is cancelled, cancels what is not written yet.
 
     `wait`: for room in the queue, where a part of the answer is out already and cannot be refused any more.
     """
-    from glassgpt.engine.scheduler import QueueFull
-
     loop = asyncio.get_running_loop()
+    post = _posts.setdefault(loop, _Post())
     queue: asyncio.Queue[tuple[int, Piece | Exception]] = asyncio.Queue()
 
     def deliver(index: int) -> Callable[[Piece | Exception], None]:
-        def put(item: Piece | Exception) -> None:
-            loop.call_soon_threadsafe(queue.put_nowait, (index, item))
+        return lambda item: post.send(loop, queue, (index, item))
 
-        return put
-
-    deliveries = [deliver(index) for index in range(len(requests))]
-    lines: list[Any] = []
-    while not lines:
-        # Grammars are compiled there, which takes as long as it takes.
-        handed_in = asyncio.ensure_future(asyncio.to_thread(engine.submit, requests, deliveries))
-        try:
-            lines = await asyncio.shield(handed_in)
-        except QueueFull:
-            if not wait:
-                raise
-            await asyncio.sleep(_PAUSE)
-        except asyncio.CancelledError:
-            handed_in.add_done_callback(lambda done: _cancel_all(engine, done))
-            raise
+    lines = await _handed_in(engine, requests, [deliver(index) for index in range(len(requests))], wait)
     note(lines)
     left = len(lines)
     try:
         while left:
-            index, item = await queue.get()
-            if isinstance(item, Exception):
-                raise item
-            left -= item.finish_reason is not None
-            yield index, item
+            batch: Batch = []
+            item: Any = await queue.get()
+            while True:
+                if isinstance(item[1], Exception):
+                    if batch:
+                        yield batch
+                    raise item[1]
+                batch.append(item)
+                if queue.empty():
+                    break
+                item = queue.get_nowait()
+            left -= sum(piece.finish_reason is not None for _, piece in batch)
+            yield batch
     finally:
         for line in lines:
             engine.cancel(line)
+
+
+async def _handed_in(engine: Engine, requests: Sequence[Request], deliver: Any, wait: bool) -> list[Any]:
+    """The engine's lines for the requests."""
+    while True:
+        try:
+            if sum(len(r.prompt) for r in requests) <= _FEW and not any(r.format for r in requests):
+                return engine.submit(requests, deliver)
+            # Grammars are compiled there, which takes as long as it takes.
+            handed_in = asyncio.ensure_future(asyncio.to_thread(engine.submit, requests, deliver))
+            try:
+                return await asyncio.shield(handed_in)
+            except asyncio.CancelledError:
+                handed_in.add_done_callback(lambda done: _cancel_all(engine, done))
+                raise
+        except QueueFull:
+            if not wait:
+                raise
+            await asyncio.sleep(_PAUSE)
 
 
 def _cancel_all(engine: Engine, done: asyncio.Future[list[Any]]) -> None:

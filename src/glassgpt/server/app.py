@@ -6,11 +6,12 @@ import asyncio
 import hashlib
 import logging
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Protocol
 
 from fastapi import FastAPI, Request
 from fastapi.openapi.utils import get_openapi
@@ -21,7 +22,7 @@ from starlette.exceptions import HTTPException
 
 from glassgpt.core.errors import GlassError
 from glassgpt.engine.language_model import LanguageModel
-from glassgpt.server.answer import Answer
+from glassgpt.server.answer import Answer, Event
 from glassgpt.server.ask import Ask, prepare, prepare_all
 from glassgpt.server.chat import ChatRequest, ChatWriter
 from glassgpt.server.completions import CompletionRequest, CompletionWriter
@@ -34,13 +35,20 @@ from glassgpt.server.messages import CountRequest, MessagesRequest, MessageWrite
 from glassgpt.server.metrics import Metrics
 from glassgpt.server.problems import Problem, problem_of
 from glassgpt.server.responses import ResponsesRequest, ResponseWriter
-from glassgpt.server.stream import EventStream, until_gone
+from glassgpt.server.stream import EventStream, Writer, until_gone
 
 BODIES: dict[str, type[BaseModel]] = {
     "/v1/chat/completions": ChatRequest, "/v1/completions": CompletionRequest, "/v1/responses": ResponsesRequest,
     "/v1/embeddings": EmbeddingsRequest, "/v1/messages": MessagesRequest, "/v1/messages/count_tokens": CountRequest,
 }  # fmt: skip
-_LARGE = 1 << 16  # bytes of a body
+_SMALL, _LARGE = 1 << 12, 1 << 16  # bytes of a body: up to the first a text is turned into tokens at once
+
+
+class _Asking(Protocol):
+    """What the bodies of requests for text have in common."""
+
+    model: str
+    stream: bool | None
 
 
 @dataclass(frozen=True)
@@ -66,9 +74,9 @@ def make_app(hub: Hub, keys: Keys, settings: ServerSettings | None = None) -> Ap
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
-        watching = asyncio.create_task(server.metrics.watch())
+        unwatch = server.metrics.watch()
         yield
-        watching.cancel()
+        unwatch()
         hub.close()
 
     app = FastAPI(title="glassgpt", version=version("glassgpt"), lifespan=life, docs_url=None, redoc_url=None)
@@ -98,50 +106,35 @@ class _Server:
 
     async def chat(self, request: Request) -> Response:
         body = await _parsed(ChatRequest, request)
-        async with self._held(request, body.model) as (held, model):
-            answer = await self._answer(request, body.model, model, body.ask())
-            writer = ChatWriter(body, fingerprint(model))
-            if body.stream:
-                return await self._stream(request, held, writer.chunks(answer), last="[DONE]")
-            return JSONResponse(await until_gone(request.receive, writer.whole(answer)))
+        return await self._reply(request, body, [body.ask()], lambda model, answer: ChatWriter(
+            body, answer, fingerprint(model.name, model.precision)))  # fmt: skip
 
     async def completions(self, request: Request) -> Response:
         body = await _parsed(CompletionRequest, request)
-        async with self._held(request, body.model) as (held, model):
-            answer = await self._answer(request, body.model, model, *body.asks())
+
+        def writer(model: LanguageModel, answer: Answer) -> CompletionWriter:
             echoes = [p if isinstance(p, str) else model.tokenizer.decode(p) for p in body.prompts()]
-            writer = CompletionWriter(body, fingerprint(model), echoes)
-            if body.stream:
-                return await self._stream(request, held, writer.chunks(answer), last="[DONE]")
-            return JSONResponse(await until_gone(request.receive, writer.whole(answer)))
+            return CompletionWriter(body, answer, fingerprint(model.name, model.precision), echoes)
+
+        return await self._reply(request, body, body.asks(), writer)
 
     async def responses(self, request: Request) -> Response:
         body = await _parsed(ResponsesRequest, request)
-        async with self._held(request, body.model) as (held, model):
-            answer = await self._answer(request, body.model, model, body.ask())
-            writer = ResponseWriter(body)
-            if body.stream:
-                return await self._stream(request, held, writer.chunks(answer), named=True)
-            return JSONResponse(await until_gone(request.receive, writer.whole(answer)))
+        return await self._reply(request, body, [body.ask()], lambda _, answer: ResponseWriter(body, answer))
 
     async def messages(self, request: Request) -> Response:
         body = await _parsed(MessagesRequest, request)
-        async with self._held(request, body.model) as (held, model):
-            answer = await self._answer(request, body.model, model, body.ask())
-            writer = MessageWriter(body)
-            if body.stream:
-                return await self._stream(request, held, writer.chunks(answer), named=True, error="anthropic")
-            return JSONResponse(await until_gone(request.receive, writer.whole(answer)))
+        return await self._reply(request, body, [body.ask()], lambda _, answer: MessageWriter(body, answer))
 
     async def count_tokens(self, request: Request) -> Response:
         body = await _parsed(CountRequest, request)
-        async with self._held(request, body.model) as (_, model):
+        async with self._held(body.model) as (_, model):
             prepared = await asyncio.to_thread(prepare, model, body.ask())
             return JSONResponse({"input_tokens": prepared.prompt_tokens})
 
     async def embeddings(self, request: Request) -> Response:
         body = await _parsed(EmbeddingsRequest, request)
-        async with self._held(request, body.model) as (_, model):
+        async with self._held(body.model) as (_, model):
             return JSONResponse(await until_gone(request.receive, embed(model, body)))
 
     async def list_models(self, request: Request) -> Response:
@@ -163,49 +156,68 @@ class _Server:
     async def show_metrics(self, request: Request) -> Response:
         return PlainTextResponse(self.metrics.text(), media_type="text/plain; version=0.0.4")
 
+    async def _reply(self, request: Request, body: _Asking, asks: Sequence[Ask],
+                     writer_of: Callable[[LanguageModel, Answer], Writer]) -> Response:  # fmt: skip
+        """The answer, whole or as a stream."""
+        async with self._held(body.model) as (held, model):
+            answer = await self._answer(request, body.model, model, asks)
+            writer, events = writer_of(model, answer), answer.events()
+            if not body.stream:
+                found = await until_gone(request.receive, _all_of(events))
+                return JSONResponse(writer.whole(found))
+            held.push_async_callback(events.aclose)
+            stream = await EventStream(events, writer, AsyncExitStack()).ready(request.receive)
+            stream.held = held.pop_all()
+            return stream
+
     @asynccontextmanager
-    async def _held(self, request: Request, name: str) -> AsyncIterator[tuple[AsyncExitStack, LanguageModel]]:
+    async def _held(self, name: str) -> AsyncIterator[tuple[AsyncExitStack, LanguageModel]]:
         """The model, for as long as it is needed: a stream takes over what holds it."""
-        check_model(request.state.key, name)
         async with AsyncExitStack() as stack:
             model = await stack.enter_async_context(self.hub.use(name))
             yield stack, model
 
-    async def _answer(self, request: Request, name: str, model: LanguageModel, *asks: Ask) -> Answer:
-        prepared = await asyncio.to_thread(prepare_all, model, asks)
+    async def _answer(self, request: Request, name: str, model: LanguageModel, asks: Sequence[Ask]) -> Answer:
+        if request.state.size <= _SMALL:
+            prepared = prepare_all(model, asks)
+        else:
+            prepared = await asyncio.to_thread(prepare_all, model, asks)
         answer, note, began = Answer(prepared), request.state.note, time.monotonic()
-        note |= {"model": name, "prompt_tokens": answer.prompt_tokens}
+        read = answer.prompt_tokens
+        note |= {"model": name, "prompt_tokens": read, "completion_tokens": 0}
         if self.settings.log_messages:
             said: list[Any] = [(turn.role, turn.text) for turn in asks[0].turns]
             note["messages"] = said or [ask.prompt for ask in asks]
 
-        def count() -> None:
-            if "completion_tokens" not in note:
+        def count() -> None:  # knows nothing of the answer, or neither would go before the collector finds them
+            if not note["completion_tokens"]:
                 self.metrics.first.labels(name).observe(time.monotonic() - began)
-                self.metrics.tokens.labels(name, "read").inc(answer.prompt_tokens)
-            self.metrics.tokens.labels(name, "written").inc()
-            note["completion_tokens"] = note.get("completion_tokens", 0) + 1
+                self.metrics.tokens[name, "read"] += read
+            note["completion_tokens"] += 1
+            self.metrics.tokens[name, "written"] += 1
 
         answer.count = count
         return answer
 
-    async def _stream(self, request: Request, held: AsyncExitStack, values: AsyncIterator[dict[str, Any]],
-                      **how: Any) -> Response:  # fmt: skip
-        held.push_async_callback(values.aclose)  # type: ignore[attr-defined]
-        stream = await EventStream(values, AsyncExitStack(), **how).ready(request.receive)
-        stream.held = held.pop_all()
-        return stream
+
+async def _all_of(events: AsyncGenerator[list[Event], None]) -> list[Event]:
+    async with aclosing(events):
+        return [event async for batch in events for event in batch]
 
 
 async def _parsed(kind: type[B], request: Request) -> B:
-    """The body; a large one is read in a thread, so that others are answered meanwhile."""
+    """The body, of a client that may use the model. A large one is read in a thread: others are answered meanwhile."""
     given = await request.body()
-    return parse(kind, given) if len(given) <= _LARGE else await asyncio.to_thread(parse, kind, given)
+    request.state.size = len(given)
+    body = parse(kind, given) if len(given) <= _LARGE else await asyncio.to_thread(parse, kind, given)
+    check_model(request.state.key, body.model)  # type: ignore[attr-defined]  # every body has one
+    return body
 
 
-def fingerprint(model: LanguageModel) -> str:
+@cache
+def fingerprint(name: str, precision: str) -> str:
     """What answers: the same model, precision and version have the same."""
-    about = f"{model.name} {model.precision} {version('glassgpt')}"
+    about = f"{name} {precision} {version('glassgpt')}"
     return "fp_" + hashlib.sha256(about.encode()).hexdigest()[:12]
 
 

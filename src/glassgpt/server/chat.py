@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints
@@ -312,17 +312,24 @@ def _format(given: PlainFormat | ObjectFormat | SchemaFormat | None) -> OutputFo
 class ChatWriter:
     """The answer in this API's form."""
 
-    def __init__(self, request: ChatRequest, fingerprint: str) -> None:
-        self.request, self.fingerprint = request, fingerprint
-        self.id, self.created = "chatcmpl-" + secrets.token_hex(12), int(time.time())
+    named, last, error = False, "[DONE]", "openai"
 
-    async def whole(self, answer: Answer) -> dict[str, Any]:
+    def __init__(self, request: ChatRequest, answer: Answer, fingerprint: str) -> None:
+        self.request, self.answer = request, answer
+        self._begun: set[int] = set()
+        self._tells = bool(request.stream_options and request.stream_options.include_usage)
+        self._whole = {"id": "chatcmpl-" + secrets.token_hex(12), "object": "chat.completion",
+                       "created": int(time.time()), "model": request.model,
+                       "system_fingerprint": fingerprint}  # fmt: skip
+        self._frame = self._whole | {"object": "chat.completion.chunk"}
+
+    def whole(self, events: Iterable[Event]) -> dict[str, Any]:
         """All at once."""
         found: dict[int, dict[str, Any]] = {}
-        async for event in answer.events():
-            choice = found.setdefault(event.index, {"text": "", "tokens": [], "calls": [], "reason": None})
+        for event in events:
+            choice = found.setdefault(event.index, {"text": [], "tokens": [], "calls": [], "reason": None})
             if isinstance(event, Words):
-                choice["text"] += event.text
+                choice["text"].append(event.text)
                 choice["tokens"] += event.tokens
             elif isinstance(event, Called):
                 choice["calls"].append(_call(event.call))
@@ -330,38 +337,32 @@ class ChatWriter:
                 choice["reason"] = event.reason
         choices = []
         for index, choice in sorted(found.items()):
-            text = choice["text"] or (None if choice["calls"] else "")
+            text = "".join(choice["text"]) or (None if choice["calls"] else "")
             message = {"role": "assistant", "content": text, "refusal": None, "annotations": list[Any]()}
             if choice["calls"]:
                 message["tool_calls"] = choice["calls"]
             choices.append({"index": index, "message": message, "logprobs": self._logprobs(choice["tokens"]),
                             "finish_reason": choice["reason"]})  # fmt: skip
-        return self._frame("chat.completion") | {"choices": choices, "usage": usage(answer)}
+        return self._whole | {"choices": choices, "usage": usage(self.answer)}
 
-    async def chunks(self, answer: Answer) -> AsyncIterator[dict[str, Any]]:
-        """Piece by piece."""
-        begun: set[int] = set()
-        async for event in answer.events():
-            if event.index not in begun:
-                begun.add(event.index)
-                yield self._chunk(event.index, {"role": "assistant", "content": "", "refusal": None})
-            for delta, tokens, reason in _deltas(event):
-                yield self._chunk(event.index, delta, tokens, reason)
-        if self.request.stream_options and self.request.stream_options.include_usage:
-            yield self._frame("chat.completion.chunk") | {"choices": [], "usage": usage(answer)}
+    def push(self, event: Event) -> Iterator[dict[str, Any]]:
+        """The chunks for an event."""
+        if event.index not in self._begun:
+            self._begun.add(event.index)
+            yield self._chunk(event.index, {"role": "assistant", "content": "", "refusal": None})
+        for delta, tokens, reason in _deltas(event):
+            yield self._chunk(event.index, delta, tokens, reason)
+
+    def end(self) -> Iterator[dict[str, Any]]:
+        """The last chunk tells what it took, to those who want to know."""
+        if self._tells:
+            yield self._frame | {"choices": [], "usage": usage(self.answer)}
 
     def _chunk(self, index: int, delta: dict[str, Any], tokens: tuple[Token, ...] = (),
                reason: str | None = None) -> dict[str, Any]:  # fmt: skip
         choice = {"index": index, "delta": delta, "logprobs": self._logprobs(list(tokens)) if tokens else None,
                   "finish_reason": reason}  # fmt: skip
-        chunk = self._frame("chat.completion.chunk") | {"choices": [choice]}
-        if self.request.stream_options and self.request.stream_options.include_usage:
-            chunk["usage"] = None
-        return chunk
-
-    def _frame(self, kind: str) -> dict[str, Any]:
-        return {"id": self.id, "object": kind, "created": self.created, "model": self.request.model,
-                "system_fingerprint": self.fingerprint}  # fmt: skip
+        return self._frame | {"choices": [choice]} | ({"usage": None} if self._tells else {})
 
     def _logprobs(self, tokens: list[Token]) -> dict[str, Any] | None:
         if not self.request.logprobs:

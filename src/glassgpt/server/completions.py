@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from glassgpt.server.answer import Answer, Ended, Token, Words
+from glassgpt.server.answer import Answer, Ended, Event, Token, Words
 from glassgpt.server.ask import Ask
 from glassgpt.server.chat import Count, Sampling, Stops, StreamOptions, stops_of, usage
 from glassgpt.server.fields import MAX_CHOICES, MAX_ITEMS, MAX_TEXT, Name, Short, Text
@@ -67,14 +67,20 @@ class CompletionRequest(Sampling):
 class CompletionWriter:
     """The answer in this API's form. Choices are numbered through all prompts."""
 
-    def __init__(self, request: CompletionRequest, fingerprint: str, echoes: list[str]) -> None:
-        self.request, self.fingerprint, self.echoes = request, fingerprint, echoes
-        self.id, self.created = "cmpl-" + secrets.token_hex(12), int(time.time())
+    named, last, error = False, "[DONE]", "openai"
 
-    async def whole(self, answer: Answer) -> dict[str, Any]:
+    def __init__(self, request: CompletionRequest, answer: Answer, fingerprint: str, echoes: list[str]) -> None:
+        self.request, self.answer, self.echoes = request, answer, echoes
+        self.id, self.created = "cmpl-" + secrets.token_hex(12), int(time.time())
+        self._offsets: dict[int, int] = {}
+        self._tells = bool(request.stream_options and request.stream_options.include_usage)
+        self._frame = {"id": self.id, "object": "text_completion", "created": self.created, "model": request.model,
+                       "system_fingerprint": fingerprint}  # fmt: skip
+
+    def whole(self, events: Iterable[Event]) -> dict[str, Any]:
         """All at once."""
         found: dict[int, tuple[list[str], list[Token], str]] = {}
-        async for event in answer.events():
+        for event in events:
             text, tokens, _ = found.setdefault(event.index, ([self._echo(event.index)], [], ""))
             if isinstance(event, Words):
                 text.append(event.text)
@@ -83,33 +89,28 @@ class CompletionWriter:
                 found[event.index] = (text, tokens, event.reason)
         choices = [self._choice(index, "".join(text), tokens, reason)
                    for index, (text, tokens, reason) in sorted(found.items())]  # fmt: skip
-        return self._frame() | {"choices": choices, "usage": usage(answer)}
+        return self._frame | {"choices": choices, "usage": usage(self.answer)}
 
-    async def chunks(self, answer: Answer) -> AsyncIterator[dict[str, Any]]:
-        """Piece by piece."""
-        options = self.request.stream_options
-        offsets: dict[int, int] = {}
-        async for event in answer.events():
-            echo = "" if event.index in offsets else self._echo(event.index)
-            offset = offsets.setdefault(event.index, 0)
-            if isinstance(event, Words):
-                offsets[event.index] += len(event.text)
-                choice = self._choice(event.index, echo + event.text, list(event.tokens), None, offset)
-            elif isinstance(event, Ended):
-                choice = self._choice(event.index, echo, [], event.reason)
-            else:
-                continue
-            chunk = self._frame() | {"choices": [choice]}
-            yield chunk | ({"usage": None} if options and options.include_usage else {})
-        if options and options.include_usage:
-            yield self._frame() | {"choices": [], "usage": usage(answer)}
+    def push(self, event: Event) -> Iterator[dict[str, Any]]:
+        """The chunk for an event."""
+        echo = "" if event.index in self._offsets else self._echo(event.index)
+        offset = self._offsets.setdefault(event.index, 0)
+        if isinstance(event, Words):
+            self._offsets[event.index] += len(event.text)
+            choice = self._choice(event.index, echo + event.text, list(event.tokens), None, offset)
+        elif isinstance(event, Ended):
+            choice = self._choice(event.index, echo, [], event.reason)
+        else:
+            return
+        yield self._frame | {"choices": [choice]} | ({"usage": None} if self._tells else {})
+
+    def end(self) -> Iterator[dict[str, Any]]:
+        """The last chunk tells what it took, to those who want to know."""
+        if self._tells:
+            yield self._frame | {"choices": [], "usage": usage(self.answer)}
 
     def _echo(self, number: int) -> str:
         return self.echoes[number // (self.request.n or 1)] if self.request.echo else ""
-
-    def _frame(self) -> dict[str, Any]:
-        return {"id": self.id, "object": "text_completion", "created": self.created, "model": self.request.model,
-                "system_fingerprint": self.fingerprint}  # fmt: skip
 
     def _choice(self, index: int, text: Any, tokens: Any, reason: Any, offset: int = 0) -> dict[str, Any]:
         logprobs = self._logprobs(tokens, offset) if self.request.logprobs is not None and tokens else None

@@ -59,9 +59,8 @@ async def embed(model: LanguageModel, request: EmbeddingsRequest) -> dict[str, A
         group = [Request(ids, 1, settings, pooled=True) for ids in prompts[at : at + _AT_ONCE]]
         found: dict[int, Any] = {}
         async with aclosing(pieces(engine, group, lambda lines: None, wait=at > 0)) as stream:
-            async for index, piece in stream:
-                if piece.pooled is not None:
-                    found[index] = piece.pooled
+            async for batch in stream:
+                found.update({index: piece.pooled for index, piece in batch if piece.pooled is not None})
         vectors += [found[index] / max(1e-12, math.sqrt(float(found[index] @ found[index]))) for index in sorted(found)]
     tokens = sum(map(len, prompts))
     return {

@@ -55,6 +55,7 @@ class Guard:
     origins: Sequence[str] = ()
     limits: Limits = field(default_factory=Limits)
     observe: Callable[[str, str, int, float], None] = lambda method, path, status, seconds: None
+    _turnstile: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request, or the app's own beginning and end."""
@@ -64,6 +65,8 @@ class Guard:
         if scope["type"] != "http":  # no web sockets here
             await send({"type": "websocket.close", "code": 1008})
             return
+        async with self._turnstile:  # many that come at once come in one by one, and others have a turn between them
+            await asyncio.sleep(0)
         await _Exchange(self, scope, receive, send).run()
 
 
@@ -77,33 +80,44 @@ class _Exchange:
         self.id = given if _ID.fullmatch(given) else secrets.token_hex(8)
         self.status, self.began, self.size = 0, time.monotonic(), 0
         self.origin = self.headers.get("origin", "")
+        self._patience = asyncio.timeout(None)
+        self._sending: float | None = None  # since when the client has not taken a piece
+        self._timer: asyncio.TimerHandle | None = None
 
     async def run(self) -> None:
+        state: dict[str, Any] = self.scope.setdefault("state", {})
+        state["request_id"], state["note"], state["key"] = self.id, {}, None
+        try:
+            async with self._patience:
+                await self._answer(state)
+        except (ConnectionError, TimeoutError):
+            self.status = self.status or 499
+        finally:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._tell(state)
+
+    async def _answer(self, state: dict[str, Any]) -> None:
         scope = self.scope
-        state: dict[str, Any] = scope.setdefault("state", {})
-        state["request_id"], state["note"] = self.id, {}
         try:
             self._check_host()
             self._check_origin()
             if scope["method"] == "OPTIONS" and "access-control-request-method" in self.headers:
                 await self._preflight()
                 return
-            key = None
             if scope["path"] not in _OPEN:
                 key = self.guard.keys.find(self.headers.get("authorization", ""), self.headers.get("x-api-key", ""))
                 check_rate(key)
-            state["key"] = key
+                state["key"] = key
             self._check_length()
             await self.guard.app(scope, self._receive_limited, self._send_limited)
         except Problem as problem:
             await self._refuse(problem)
         except (ConnectionError, TimeoutError):
-            self.status = self.status or 499
+            raise
         except Exception as error:
             log.exception("mistake", extra={"fields": {"request_id": self.id}})
             await self._refuse(problem_of(error))
-        finally:
-            self._tell(state)
 
     def _check_host(self) -> None:
         hosts = [value for name, value in self.scope["headers"] if name.lower() == b"host"]
@@ -148,9 +162,21 @@ class _Exchange:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             message["headers"] = [*message.get("headers", []), *self._own_headers()]
-        # A client that reads nothing holds up nobody: it is cut off.
-        async with asyncio.timeout(self.guard.limits.send_s):
-            await self._send(message)
+            self._look()
+        self._sending = time.monotonic()
+        await self._send(message)
+        self._sending = None
+
+    def _look(self) -> None:
+        """A client that reads nothing holds up nobody: it is cut off. One timer for a response, not one for each piece
+        of it."""
+        now, most = time.monotonic(), self.guard.limits.send_s
+        left = most if self._sending is None else self._sending + most - now
+        loop = asyncio.get_running_loop()
+        if left <= 0:
+            self._patience.reschedule(loop.time())
+        else:
+            self._timer = loop.call_later(left, self._look)
 
     def _own_headers(self) -> Iterable[tuple[bytes, bytes]]:
         yield b"x-request-id", self.id.encode()
@@ -176,15 +202,12 @@ class _Exchange:
         body = json.dumps(shape).encode()
         headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
         headers += [(name.lower().encode(), value.encode()) for name, value in problem.headers.items()]
-        try:
-            await self._send_limited({"type": "http.response.start", "status": problem.status, "headers": headers})
-            await self._send_limited({"type": "http.response.body", "body": body})
-        except (ConnectionError, TimeoutError):
-            return
+        await self._send_limited({"type": "http.response.start", "status": problem.status, "headers": headers})
+        await self._send_limited({"type": "http.response.body", "body": body})
 
     def _tell(self, state: dict[str, Any]) -> None:
         seconds = time.monotonic() - self.began
-        key = state.get("key")
+        key = state["key"]
         self.guard.observe(self.scope["method"], self.scope["path"], self.status, seconds)
         log.info("request", extra={"fields": {
             "request_id": self.id, "method": self.scope["method"], "path": self.scope["path"][:200],

@@ -1,17 +1,20 @@
-"""The models that a server offers: each loaded when it is first asked for, within a limit of memory."""
+"""The models that a server offers, within a limit of memory: the first is loaded at once, each other when it is first
+asked for."""
 
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from glassgpt.core.errors import nearest
+from glassgpt.core.errors import ConfigError, nearest
 from glassgpt.engine.engine import Engine
 from glassgpt.engine.language_model import LanguageModel
+from glassgpt.server.ask import Ask, Turn, prepare
 from glassgpt.server.problems import Problem
 
 Load = Callable[[str], LanguageModel]
@@ -57,6 +60,7 @@ class Hub:
             self.entries[name] = Entry(name, source)
         self.load, self.memory = load, memory
         self._turn = asyncio.Lock()  # one model is loaded at a time
+        self._turnstile = asyncio.Lock()
 
     def entry(self, name: str) -> Entry:
         """The model of that name; raises Problem (404) where there is none."""
@@ -65,6 +69,25 @@ class Hub:
             raise Problem(404, f"there is no model {name[:80]!r} here; did you mean {near!r}? `/v1/models` lists them",
                           param="model", code="model_not_found")  # fmt: skip
         return self.entries[name]
+
+    def load_first(self) -> None:
+        """Loads the first model now, before anyone asks.
+
+        Raises:
+            ConfigError: it takes more than all the memory.
+            GlassError: it cannot be loaded.
+        """
+        entry = next(iter(self.entries.values()))
+        entry.model, entry.size = self._loaded(entry.source)
+        if 0 < self.memory < entry.size:
+            self._unload(entry)
+            raise ConfigError(
+                "{model} takes {size} GB; all models may take {limit} GB together",
+                hint="Give more with --memory, or choose a smaller model or precision.",
+                model=entry.name,
+                size=f"{entry.size / 1e9:.2f}",
+                limit=f"{self.memory / 1e9:.2f}",
+            )
 
     @asynccontextmanager
     async def use(self, name: str) -> AsyncIterator[LanguageModel]:
@@ -82,6 +105,8 @@ class Hub:
                     entry.loading = asyncio.create_task(self._bring(entry))
                 # Whoever asked may go away: others wait for the model too, and it is not loaded for nothing.
                 await asyncio.shield(entry.loading)
+                async with self._turnstile:  # all who waited go on one by one, and others have a turn between them
+                    await asyncio.sleep(0)
             assert entry.model is not None
             yield entry.model
         finally:
@@ -102,8 +127,7 @@ class Hub:
         try:
             async with self._turn:
                 self._make_room(entry)
-                model = await asyncio.to_thread(self.load, entry.source)
-                entry.model, entry.size = model, size_of(model)
+                entry.model, entry.size = await asyncio.to_thread(self._loaded, entry.source)
                 try:
                     self._make_room(entry)  # now that its size is known
                 except Problem:
@@ -111,6 +135,11 @@ class Hub:
                     raise
         finally:
             entry.loading = None
+
+    def _loaded(self, source: str) -> tuple[LanguageModel, int]:
+        model = self.load(source)
+        answer_once(model)
+        return model, size_of(model)
 
     def _make_room(self, entry: Entry) -> None:
         """Lets models go that answer nobody, the one that was used longest ago first, until `entry` has room. What a
@@ -142,6 +171,18 @@ class Hub:
             if isinstance(loop, Engine):
                 loop.close()
             entry.model = None
+            gc.unfreeze()  # it may be among what the server does not look through (wire.run)
+
+
+def answer_once(model: LanguageModel) -> None:
+    """What is made or imported for a first answer is there afterwards, and holds up the event loop no more."""
+    engine = model.loop
+    if isinstance(engine, Engine):
+        model.tokenizer.warm_up()
+        prepared = prepare(model, Ask(turns=(Turn("user", "a"),), most=1))
+        for stream in engine.start(prepared.requests):
+            for _ in stream:
+                pass
 
 
 def size_of(model: LanguageModel) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -163,58 +163,68 @@ def _turns(message: Message) -> list[Turn]:
 class MessageWriter:
     """The answer in this API's form."""
 
-    def __init__(self, request: MessagesRequest) -> None:
-        self.request, self.id = request, "msg_" + secrets.token_hex(12)
+    named, last, error = True, "", "anthropic"
 
-    async def whole(self, answer: Answer) -> dict[str, Any]:
+    def __init__(self, request: MessagesRequest, answer: Answer) -> None:
+        self.request, self.answer, self.id = request, answer, "msg_" + secrets.token_hex(12)
+        self._begun, self._open, self._index = False, False, 0
+
+    def whole(self, events: Iterable[Event]) -> dict[str, Any]:
         """All at once."""
-        text, calls, ended = "", [], None
-        async for event in answer.events():
+        words, calls, ended = list[str](), [], None
+        for event in events:
             if isinstance(event, Words):
-                text += event.text
+                words.append(event.text)
             elif isinstance(event, Called):
                 calls.append(_tool_use(event.call, json.loads(event.call.arguments)))
             else:
                 ended = event
         assert ended is not None
+        text = "".join(words)
         content = [{"type": "text", "text": text, "citations": None}] if text or not calls else []
-        return self._message([*content, *calls], ended, answer)
+        return self._message([*content, *calls], ended)
 
-    async def chunks(self, answer: Answer) -> AsyncIterator[dict[str, Any]]:
-        """Piece by piece; each has its kind in `type`."""
-        begun, open_, index = False, False, 0
-        async for event in answer.events():
-            if not begun:
-                begun = True
-                yield {"type": "message_start", "message": self._message([], None, answer)}
-            if isinstance(event, Words) and event.text:
-                if not open_:
-                    open_ = True
-                    yield {"type": "content_block_start", "index": index,
-                           "content_block": {"type": "text", "text": "", "citations": None}}  # fmt: skip
-                yield {"type": "content_block_delta", "index": index,
-                       "delta": {"type": "text_delta", "text": event.text}}  # fmt: skip
-            elif isinstance(event, Called):
-                if open_:
-                    yield {"type": "content_block_stop", "index": index}
-                    open_, index = False, index + 1
-                yield {"type": "content_block_start", "index": index, "content_block": _tool_use(event.call, {})}
-                yield {"type": "content_block_delta", "index": index,
-                       "delta": {"type": "input_json_delta", "partial_json": event.call.arguments}}  # fmt: skip
-                yield {"type": "content_block_stop", "index": index}
-                index += 1
-            elif isinstance(event, Ended):
-                if open_:
-                    yield {"type": "content_block_stop", "index": index}
-                reason, stop = _reason(event)
-                yield {"type": "message_delta", "delta": {"stop_reason": reason, "stop_sequence": stop},
-                       "usage": _usage(answer)}  # fmt: skip
-                yield {"type": "message_stop"}
+    def push(self, event: Event) -> Iterator[dict[str, Any]]:
+        """The values for an event; each has its kind in `type`."""
+        if not self._begun:
+            self._begun = True
+            yield {"type": "message_start", "message": self._message([], None)}
+        if isinstance(event, Words):
+            if event.text:
+                yield from self._words(event.text)
+            return
+        if self._open:
+            yield {"type": "content_block_stop", "index": self._index}
+            self._open, self._index = False, self._index + 1
+        if isinstance(event, Called):
+            at = {"index": self._index}
+            yield {"type": "content_block_start", **at, "content_block": _tool_use(event.call, {})}
+            yield {"type": "content_block_delta", **at,
+                   "delta": {"type": "input_json_delta", "partial_json": event.call.arguments}}  # fmt: skip
+            yield {"type": "content_block_stop", **at}
+            self._index += 1
+        else:
+            reason, stop = _reason(event)
+            yield {"type": "message_delta", "delta": {"stop_reason": reason, "stop_sequence": stop},
+                   "usage": _usage(self.answer)}  # fmt: skip
+            yield {"type": "message_stop"}
 
-    def _message(self, content: list[Any], ended: Ended | None, answer: Answer) -> dict[str, Any]:
+    def end(self) -> Iterator[dict[str, Any]]:
+        """Nothing: the last event has told it."""
+        return iter(())
+
+    def _words(self, text: str) -> Iterator[dict[str, Any]]:
+        if not self._open:
+            self._open = True
+            yield {"type": "content_block_start", "index": self._index,
+                   "content_block": {"type": "text", "text": "", "citations": None}}  # fmt: skip
+        yield {"type": "content_block_delta", "index": self._index, "delta": {"type": "text_delta", "text": text}}
+
+    def _message(self, content: list[Any], ended: Ended | None) -> dict[str, Any]:
         reason, stop = _reason(ended)
         return {"id": self.id, "type": "message", "role": "assistant", "model": self.request.model,
-                "content": content, "stop_reason": reason, "stop_sequence": stop, "usage": _usage(answer)}  # fmt: skip
+                "content": content, "stop_reason": reason, "stop_sequence": stop,
+                "usage": _usage(self.answer)}  # fmt: skip
 
 
 def _tool_use(call: ToolCall, arguments: Any) -> dict[str, Any]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 from glassgpt.server.hub import Hub
 
@@ -31,11 +31,8 @@ class Metrics:
                                  buckets=_SECONDS, registry=self.registry)  # fmt: skip
         self.first = Histogram("glassgpt_first_token_seconds", "time until the first token", ["model"],
                                buckets=_SECONDS, registry=self.registry)  # fmt: skip
-        self.tokens = Counter("glassgpt_tokens", "tokens that were read or written", ["model", "kind"],
-                              registry=self.registry)  # fmt: skip
-        self.blocked = Gauge("glassgpt_loop_blocked_seconds", "the longest time in which the event loop did not turn",
-                             registry=self.registry)  # fmt: skip
-        self.longest = 0.0
+        self.tokens: dict[tuple[str, str], int] = defaultdict(int)  # counted too often for a counter of the library's
+        self.blocked = 0.0
         self.registry.register(self)
 
     def observe(self, method: str, path: str, status: int, seconds: float) -> None:
@@ -44,20 +41,30 @@ class Metrics:
         self.requests.labels(route, str(status)).inc()
         self.seconds.labels(route).observe(seconds)
 
-    async def watch(self) -> None:
-        """Sees how long the event loop does not turn, until it is cancelled."""
-        while True:
-            began = time.perf_counter()
-            await asyncio.sleep(_TURN)
-            self.longest = max(self.longest, time.perf_counter() - began - _TURN)
-            self.blocked.set(self.longest)
+    def watch(self) -> Callable[[], None]:
+        """Sees from now on how long the event loop does not turn; gives what ends that."""
+        loop = asyncio.get_running_loop()
+
+        def look(due: float) -> None:
+            now = loop.time()
+            self.blocked = max(self.blocked, now - due)
+            self._next = loop.call_at(now + _TURN, look, now + _TURN)
+
+        look(loop.time())
+        return lambda: self._next.cancel()
 
     def text(self) -> bytes:
         """All of it."""
         return generate_latest(self.registry)
 
     def collect(self) -> Iterator[Any]:
-        """How the engines stand; called by the registry."""
+        """The counts, and how the engines stand; called by the registry."""
+        blocked = "the longest time in which the event loop did not turn"
+        yield GaugeMetricFamily("glassgpt_loop_blocked_seconds", blocked, value=self.blocked)
+        tokens = CounterMetricFamily("glassgpt_tokens", "tokens that were read or written", labels=["model", "kind"])
+        for labels, count in self.tokens.items():
+            tokens.add_metric(labels, count)
+        yield tokens
         shown = {
             "running": "requests that are being answered", "waiting": "requests that wait",
             "pages_used": "pages of keys and values in use", "pages_free": "pages with nothing in them",

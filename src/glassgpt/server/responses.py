@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from glassgpt.engine.constrain import ANY_OBJECT, OutputFormat
-from glassgpt.server.answer import Answer, Called, Ended, Token, Words
+from glassgpt.server.answer import Answer, Called, Ended, Event, Token, Words
 from glassgpt.server.ask import Ask, Tool, ToolCall, Turn, seed_of
 from glassgpt.server.chat import Count, Harmless, Seed, checked, chosen
 from glassgpt.server.fields import MAX_MESSAGES, MAX_TOOLS, Body, FunctionName, Name, Short, Text
@@ -182,60 +182,69 @@ def _text(content: str | list[InputText]) -> str:
 class ResponseWriter:
     """The answer in this API's form."""
 
-    def __init__(self, request: ResponsesRequest) -> None:
-        self.request, self.id, self.created = request, "resp_" + secrets.token_hex(16), time.time()
+    named, last, error = True, "", "openai"
+
+    def __init__(self, request: ResponsesRequest, answer: Answer) -> None:
+        self.request, self.answer = request, answer
+        self.id, self.created = "resp_" + secrets.token_hex(16), time.time()
         self.output: list[dict[str, Any]] = []
-        self.number = -1
+        self._number = -1
+        self._text: _Text | None = None
 
-    async def whole(self, answer: Answer) -> dict[str, Any]:
-        """All at once: what the last event of a stream holds."""
-        last: dict[str, Any] = {}
-        async for event in self.chunks(answer):
-            last = event
-        return last["response"]
+    def whole(self, events: Iterable[Event]) -> dict[str, Any]:
+        """All at once: what the last value of a stream holds."""
+        values = [value for event in events for value in self.push(event)]
+        return values[-1]["response"]
 
-    async def chunks(self, answer: Answer) -> AsyncIterator[dict[str, Any]]:
-        """Piece by piece; each has its kind in `type` and its number in the stream."""
-        begun = False
-        text: _Text | None = None
-        async for event in answer.events():
-            if not begun:
-                begun = True
-                for kind in ("response.created", "response.in_progress"):
-                    yield self._event(kind, response=self._response("in_progress", answer))
-            if isinstance(event, Words):
-                if not event.text and not event.tokens:
-                    continue
-                if text is None:
-                    text = _Text(len(self.output), "msg_" + secrets.token_hex(16))
-                    for kind, more in text.begin():
-                        yield self._event(kind, **more)
-                kind, more = text.add(event.text, [_logprob(t) for t in event.tokens])
+    def push(self, event: Event) -> Iterator[dict[str, Any]]:
+        """The values for an event; each has its kind in `type` and its number in the stream."""
+        if self._number < 0:
+            for kind in ("response.created", "response.in_progress"):
+                yield self._event(kind, response=self._response("in_progress"))
+        if isinstance(event, Words):
+            yield from self._words(event)
+            return
+        if self._text is not None:
+            yield from self._end_of(self._text, event)
+            self._text = None
+        if isinstance(event, Called):
+            for kind, more in _call_events(event.call, len(self.output)):
                 yield self._event(kind, **more)
-                continue
-            if text is not None:
-                for kind, more in text.end("incomplete" if getattr(event, "reason", "") == "length" else "completed"):
-                    yield self._event(kind, **more)
-                self.output.append(text.item)
-                text = None
-            if isinstance(event, Called):
-                for kind, more in _call_events(event.call, len(self.output)):
-                    yield self._event(kind, **more)
-                self.output.append(more["item"])
-            elif isinstance(event, Ended):
-                if not self.output:  # an empty reply is a message too
-                    empty = _Text(0, "msg_" + secrets.token_hex(16))
-                    for kind, more in [*empty.begin(), *empty.end("completed")]:
-                        yield self._event(kind, **more)
-                    self.output.append(empty.item)
-                status = "incomplete" if event.reason == "length" else "completed"
-                yield self._event(f"response.{status}", response=self._response(status, answer))
+            self.output.append(more["item"])
+            return
+        if not self.output:  # an empty reply is a message too
+            empty = _Text(0)
+            for kind, more in empty.begin():
+                yield self._event(kind, **more)
+            yield from self._end_of(empty, None)
+        status = "incomplete" if event.reason == "length" else "completed"
+        yield self._event(f"response.{status}", response=self._response(status))
+
+    def end(self) -> Iterator[dict[str, Any]]:
+        """Nothing: the last event has told it."""
+        return iter(())
+
+    def _words(self, event: Words) -> Iterator[dict[str, Any]]:
+        if not event.text and not event.tokens:
+            return
+        if self._text is None:
+            self._text = _Text(len(self.output))
+            for kind, more in self._text.begin():
+                yield self._event(kind, **more)
+        kind, more = self._text.add(event.text, [_logprob(t) for t in event.tokens])
+        yield self._event(kind, **more)
+
+    def _end_of(self, text: _Text, event: Event | None) -> Iterator[dict[str, Any]]:
+        cut = isinstance(event, Ended) and event.reason == "length"
+        for kind, more in text.end("incomplete" if cut else "completed"):
+            yield self._event(kind, **more)
+        self.output.append(text.item)
 
     def _event(self, kind: str, **more: Any) -> dict[str, Any]:
-        self.number += 1
-        return {"type": kind, "sequence_number": self.number, **more}
+        self._number += 1
+        return {"type": kind, "sequence_number": self._number, **more}
 
-    def _response(self, status: str, answer: Answer) -> dict[str, Any]:
+    def _response(self, status: str) -> dict[str, Any]:
         request, ended = self.request, status != "in_progress"
         given = request.model_dump(mode="json", by_alias=True, exclude_none=True)
         tools = [{"description": None, "parameters": None, "strict": None} | t for t in given.get("tools", [])]
@@ -251,14 +260,15 @@ class ResponseWriter:
             "text": {"format": given.get("text", {}).get("format", {"type": "text"}), "verbosity": "medium"},
             "tool_choice": given.get("tool_choice", "auto"), "tools": tools, "truncation": "disabled",
             "background": False, "metadata": request.metadata or {}, "service_tier": "default",
-            **({"usage": _usage(answer)} if ended else {}),
+            **({"usage": _usage(self.answer)} if ended else {}),
         }  # fmt: skip
 
 
 class _Text:
     """A message as it is written."""
 
-    def __init__(self, index: int, id: str) -> None:
+    def __init__(self, index: int) -> None:
+        id = "msg_" + secrets.token_hex(16)
         self.at = {"item_id": id, "output_index": index, "content_index": 0}
         self.index, self.text, self.logprobs = index, "", list[dict[str, Any]]()
         self.item: dict[str, Any] = {"id": id, "type": "message", "role": "assistant", "status": "in_progress",

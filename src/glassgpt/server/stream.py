@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, MutableMapping
 from contextlib import AsyncExitStack
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
+from pydantic_core import to_json
 from starlette.responses import Response
 
+from glassgpt.server.answer import Event
 from glassgpt.server.problems import problem_of
 
 T = TypeVar("T")
@@ -41,29 +43,50 @@ async def _gone(receive: Receive) -> None:
         pass
 
 
+class Writer(Protocol):
+    """Puts the events of an answer into the form of one API.
+
+    - `named`: whether each value of a stream bears its `type` as a name.
+    - `last`: what is sent at the very end of a stream.
+    - `error`: the form of an error that comes in the middle.
+    """
+
+    named: bool
+    last: str
+    error: str
+
+    def push(self, event: Event) -> Iterable[dict[str, Any]]:
+        """The values of a stream for one event."""
+        ...
+
+    def end(self) -> Iterable[dict[str, Any]]:
+        """The values after the last event."""
+        ...
+
+    def whole(self, events: Iterable[Event]) -> dict[str, Any]:
+        """All at once."""
+        ...
+
+
 class EventStream(Response):
-    """A stream of JSON values as server-sent events.
+    """An answer as server-sent events.
 
     Args:
-        values: what is sent. The first is waited for before the response begins, by `ready`, so that what is wrong
+        events: what is told. The first are waited for before the response begins, by `ready`, so that what is wrong
             with a request is an error with a status.
-        named: whether each event bears its `type` as a name.
-        last: what is sent at the very end.
-        error: the form of an error that comes in the middle.
         held: what ends with the stream.
     """
 
-    def __init__(self, values: AsyncIterator[dict[str, Any]], held: AsyncExitStack, *, named: bool = False,
-                 last: str = "", error: str = "openai") -> None:  # fmt: skip
+    def __init__(self, events: AsyncIterator[list[Event]], writer: Writer, held: AsyncExitStack) -> None:
         super().__init__(media_type="text/event-stream")
-        self.values, self.held, self.named, self.last, self.error = values, held, named, last, error
-        self._first: dict[str, Any] | None = None
+        self.events, self.writer, self.held = events, writer, held
+        self._first: list[Event] = []
 
     async def ready(self, receive: Receive) -> EventStream:
-        """Waits for the first value; raises what goes wrong until then."""
+        """Waits for the first events; raises what goes wrong until then."""
 
-        async def first() -> dict[str, Any]:
-            return await anext(self.values)
+        async def first() -> list[Event]:
+            return await anext(self.events)
 
         self._first = await until_gone(receive, first())
         return self
@@ -76,28 +99,36 @@ class EventStream(Response):
             await until_gone(receive, self._pump(send))
 
     async def _pump(self, send: Any) -> None:
+        """Sends what comes together in one piece."""
         try:
-            if self._first is not None:
-                await send(self._message(self._first))
-            async for value in self.values:
-                await send(self._message(value))
-        except ConnectionError:
+            await send(self._body(self._values(self._first)))
+            async for events in self.events:
+                await send(self._body(self._values(events)))
+        except (ConnectionError, TimeoutError):
             raise
         except Exception as error:  # the status is sent already: the stream tells it
-            if isinstance(error, TimeoutError):
-                raise
             problem = problem_of(error)
-            shape = problem.anthropic() if self.error == "anthropic" else problem.openai()
-            await send(self._message({"type": "error", **shape}))
+            shape = problem.anthropic() if self.writer.error == "anthropic" else problem.openai()
+            end = self._message({"type": "error", **shape})
         else:
-            if self.last:
-                await send(self._body(f"data: {self.last}\n\n"))
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+            end = b"".join(map(self._message, self.writer.end()))
+            end += b"data: %b\n\n" % self.writer.last.encode() if self.writer.last else b""
+        await send(self._body(end, more=False))
 
-    def _message(self, value: dict[str, Any]) -> dict[str, Any]:
-        name = f"event: {value['type']}\n" if self.named and "type" in value else ""
-        return self._body(f"{name}data: {json.dumps(value, ensure_ascii=False, separators=(',', ':'))}\n\n")
+    def _values(self, events: Iterable[Event]) -> bytes:
+        return b"".join([self._message(value) for event in events for value in self.writer.push(event)])
+
+    def _message(self, value: dict[str, Any]) -> bytes:
+        name = b"event: %b\n" % value["type"].encode() if self.writer.named and "type" in value else b""
+        return b"%bdata: %b\n\n" % (name, _as_json(value))
 
     @staticmethod
-    def _body(text: str) -> dict[str, Any]:
-        return {"type": "http.response.body", "body": text.encode("utf-8", "replace"), "more_body": True}
+    def _body(content: bytes, more: bool = True) -> dict[str, Any]:
+        return {"type": "http.response.body", "body": content, "more_body": more}
+
+
+def _as_json(value: dict[str, Any]) -> bytes:
+    try:
+        return to_json(value)  # pydantic's, several times as fast as the standard library's
+    except ValueError:  # halves of surrogate pairs, which a model may write in the arguments of a call
+        return json.dumps(value, separators=(",", ":")).encode()

@@ -13,6 +13,7 @@ from typing import Any
 from glassgpt.text import tokenizer_json as tj
 
 BUDGET = 20_000  # characters; by then the engine would have been quicker
+_PART = 4096  # merges
 _LONGEST_WORD = 100  # characters: the time grows with its square
 
 
@@ -74,7 +75,14 @@ def short_texts(spec: tj.Spec, control: Mapping[str, int]) -> ShortTexts | None:
 
 def _fit(merges: Any, ids: Mapping[str, int]) -> bool:
     """Whether merges are all "a b" with a, b and ab in the vocabulary."""
-    if not merges or set(map(type, merges)) != {str} or set(map(str.count, merges, repeat(" "))) != {1}:
+    if not merges or not isinstance(merges, list):
+        return False
+    # In parts: each of these lines lets no other thread run, and a server may be answering meanwhile.
+    return all(_all_fit(merges[at : at + _PART], ids) for at in range(0, len(merges), _PART))
+
+
+def _all_fit(merges: list[Any], ids: Mapping[str, int]) -> bool:
+    if set(map(type, merges)) != {str} or set(map(str.count, merges, repeat(" "))) != {1}:
         return False
     parts = chain.from_iterable(map(str.split, merges, repeat(" ")))
     return all(map(ids.__contains__, parts)) and all(

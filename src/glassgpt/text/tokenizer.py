@@ -232,6 +232,12 @@ class Tokenizer:
         # The batch's way lets other threads run meanwhile, which `encode` does not: a server goes on answering.
         return engine.encode_batch_fast([text], add_special_tokens=False)[0].ids
 
+    def warm_up(self) -> None:
+        """Makes now what the first long text would otherwise wait for; from any thread."""
+        if not self._scored and not self._by_character:
+            _ = self._engine
+            _ = self._without_prefix if self._prefix_first else None
+
     def encode_with_control(self, text: str) -> list[int]:
         """The ids of a text of our own, in which the names of control tokens are those tokens. Adds no
         `bos_id`. Never for what a user typed."""
