@@ -92,7 +92,7 @@ def _print_table(language: str) -> None:
             f"{one.size / 1e6:,.0f} MB",
             one.licence,
             " ".join(one.languages),
-            say("chat", language) if one.kind == "chat" else say("base", language),
+            {"chat": say("chat", language), "base": say("base", language)}.get(one.kind) or say("vectors", language),
             say("yes", language) if is_here(one) else say("no", language),
         )
     Console(highlight=False, soft_wrap=False).print(table)

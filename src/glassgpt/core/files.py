@@ -1,16 +1,20 @@
-"""Writing so that a power cut or a full disk never costs what was there before."""
+"""Writing so that a power cut or a full disk never costs what was there before, and reading of JSON."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from glassgpt.core.errors import GlassError
+from glassgpt.core.errors import FormatError, GlassError, NotFoundError
+
+_MAX_JSON = 64 << 20  # bytes; the largest index file of a known model has under 1 MB
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
@@ -84,3 +88,23 @@ def refusing_disk(path: Path) -> Iterator[None]:
             path=path,
             reason=error.strerror or str(error),
         ) from error
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file.
+
+    Raises:
+        NotFoundError: there is no such file.
+        FormatError: it is too large, not JSON, or not an object.
+    """
+    if not path.is_file():
+        raise NotFoundError("there is no file {path}", hint="The folder is not a complete model.", path=path)
+    if path.stat().st_size > _MAX_JSON:
+        raise FormatError("{path} is larger than {limit} bytes", path=path, limit=_MAX_JSON)
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise FormatError("{path} is not a JSON object", hint="Fetch the file again.", path=path)
+    return value

@@ -26,8 +26,11 @@ LAYER_FIELDS = 16
 # next step; MET_BEFORE is what it was then.
 (THREADS, ROWS, OUTPUTS, TURN, MET, MET_BEFORE, X, POSITIONS, PAGES, OUTPUT_ROWS, LOGITS, NORMED, QUANTIZED, HIDDEN,
  HIDDEN_QUANTIZED, QKV, ATTENDED, UP, ADDITION, SCORES, SCORES_BYTES, SCRATCH, EMBED, IDS, MASSES,
- VOCABULARY) = range(16, 42)  # fmt: skip
+ VOCABULARY, SEES, IN_PLACE) = range(16, 44)  # fmt: skip
 PROGRAM_FIELDS = 48
+
+# SEES are int32, for each row the last position that it looks at: its own, or the last of its text in an encoder.
+# IN_PLACE: whether a norm changes the residual stream itself, as in an encoder.
 
 # EMBED is the tokens' matrix, or 0 where X has been filled already. MASSES are float32 [outputs, chunks, 2]: of so many
 # tiles of a row's scores the largest, and the sum of e^(score - largest).

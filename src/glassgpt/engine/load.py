@@ -22,6 +22,7 @@ from glassgpt.engine.network import Network
 from glassgpt.engine.packed_file import load_parts, place, save_parts, signature
 from glassgpt.engine.packing import BITS, pack
 from glassgpt.formats.catalog import CATALOG
+from glassgpt.formats.e5_file import is_e5
 from glassgpt.formats.place import find_model
 from glassgpt.formats.stored import Numbers, Stored, collect
 from glassgpt.model.config import ModelConfig
@@ -90,6 +91,12 @@ def load(
     wanted = get_template(template) if template else None
     source = str(name)
     path = find_model(source, pull_missing=pull_missing)
+    if is_e5(path):
+        raise ConfigError(
+            "{name} turns texts into vectors and writes none",
+            hint="Give a model that writes; `glassgpt models` lists them.",
+            name=source,
+        )
     with without_collecting():
         if device == "cpu" and not in_torch:
             warm_up()

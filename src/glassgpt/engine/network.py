@@ -20,7 +20,7 @@ _TABLE_STEP = 1024  # positions by which a table of angles is filled
 
 
 class Network:
-    """A decoder-only network in one precision, without torch.
+    """A network in one precision, without torch.
 
     Attributes:
         config: what it is.
@@ -35,7 +35,8 @@ class Network:
         self._records: list[Any] = []  # what other records tell the addresses of
         embed: Any = parts["embed"]
         self.embed = embed
-        self.top = self._matrix("head" if "head" in parts else "embed")
+        self.vocabulary = 0 if config.encoder else config.vocab_size  # how many scores a row may have
+        self.top = self._empty_matrix() if config.encoder else self._matrix("head" if "head" in parts else "embed")
         # Where tokens bring nothing but their own vectors, the step itself looks them up.
         alone = config.ngrams < 2 and config.positions in ("rotary", "none") and self.embed.bits <= 8
         self.embed_record = self._matrix("embed") if alone and config.n_embd == self.shape.width else 0
@@ -72,7 +73,8 @@ class Network:
             fields.HEAD_PADDED: shape.head, fields.MLP: shape.mlp, fields.GATED: config.mlp in ("swiglu", "geglu"),
             fields.BEND: fields.ACTIVATIONS[config.mlp], fields.NUMBERS: self.numbers.ctypes.data,
             fields.LAYERS: self.layers.ctypes.data, fields.NORM: self.norm, fields.NORM_BIAS: self.norm_bias,
-            fields.TOP: self.top, fields.EMBED: self.embed_record, fields.VOCABULARY: config.vocab_size,
+            fields.TOP: self.top, fields.EMBED: self.embed_record, fields.VOCABULARY: self.vocabulary,
+            fields.IN_PLACE: config.encoder,
         }  # fmt: skip
         for field, value in values.items():
             program[field] = value
@@ -154,6 +156,12 @@ class Network:
         record[fields.SCALES] = 0 if matrix.scales is None else matrix.scales.ctypes.data
         record[fields.TILES] = matrix.values.shape[0]
         record[fields.MATRIX_WIDTH], record[fields.BIAS] = matrix.shape[1], self._vector(name + ".bias")
+        return record.ctypes.data
+
+    def _empty_matrix(self) -> int:
+        """The address of the record of a matrix without rows."""
+        record = self._hold(np.zeros(fields.MATRIX_FIELDS, np.int64))
+        record[fields.BITS] = 32
         return record.ctypes.data
 
 

@@ -108,9 +108,16 @@ class Runner:
             self.x[:count] = network.inputs(np.array(ids, np.int64), np.array(positions, np.int64), before)
         self.page_lists[:count] = np.array([pages.ctypes.data for pages in lists], np.int64)[of_row]
         self.output_rows[: len(output_rows)] = output_rows
+        if network.config.encoder:
+            assert not any(rows.start for rows in work), "a text is read whole: each of its tokens sees all others"
+            self._sees[:count] = np.repeat([len(rows.ids) - 1 for rows in work], [len(rows.ids) for rows in work])
         program[fields.ROWS], program[fields.OUTPUTS] = count, len(output_rows)
         self._step()
-        return self.logits[: len(output_rows), : network.config.vocab_size]
+        return self.logits[: len(output_rows), : network.vocabulary]
+
+    def hidden(self, outputs: int) -> Floats:
+        """What the last norm gave for the rows with scores, [outputs, C], until the next `run`."""
+        return self._normed[:outputs, : self.network.config.n_embd]
 
     def masses(self, outputs: int) -> list[float]:
         """The natural log of the sum of e^score, over the vocabulary, of each of the last rows with scores; no number
@@ -134,17 +141,21 @@ class Runner:
         context = -(-config.context_length // fields.PAGE) * fields.PAGE
         heads, kv_heads = config.n_head * shape.head, config.n_kv_head * shape.head
         gated = 2 if program[fields.GATED] else 1
-        vocabulary = -(-config.vocab_size // LANES) * LANES
+        vocabulary = -(-self.network.vocabulary // LANES) * LANES
         self._shared = self._array(fields.TURN, (32,), np.int64)  # the turn and the meetings, on lines of their own
         program[fields.MET] = program[fields.TURN] + 8 * _MET
         self.x = self._array(fields.X, (rows, shape.width))
         self.positions = self._array(fields.POSITIONS, (rows,), np.int32)
+        self._sees = self.positions  # a decoder's rows see what comes before them
+        if config.encoder:
+            self._sees = self._array(fields.SEES, (rows,), np.int32)
+        program[fields.SEES] = self._sees.ctypes.data
         self.ids = self._array(fields.IDS, (rows,), np.int32)
         self._masses = self._array(fields.MASSES, (self.outputs, -(-vocabulary // LANES // fields.CHUNK), 2))
         self.page_lists = self._array(fields.PAGES, (rows,), np.int64)
         self.output_rows = self._array(fields.OUTPUT_ROWS, (self.outputs,), np.int32)
         self.logits = self._array(fields.LOGITS, (self.outputs, vocabulary))
-        self._array(fields.NORMED, (max(rows, self.outputs), shape.width))
+        self._normed = self._array(fields.NORMED, (max(rows, self.outputs), shape.width))
         self._array(fields.QUANTIZED, (max(rows, self.outputs), max(shape.width, heads) * 5 // 4), np.uint8)
         self._array(fields.HIDDEN, (rows, shape.mlp))
         self._array(fields.HIDDEN_QUANTIZED, (rows, shape.mlp * 5 // 4), np.uint8)
@@ -159,7 +170,9 @@ class Runner:
         size = self.pages * config.n_kv_head * fields.page_bytes(self.cache_bits, shape.head)
         self.layers = self._array(fields.LAYERS, self.network.layers.shape, np.int64)  # with a cache of our own
         self.layers[:] = self.network.layers
-        cache = zeros((config.n_layer, -(-size // 64) * 64), np.uint8)  # the system gives memory when it is written to
+        # An encoder's keys and values are done with when their layer is.
+        caches = 1 if config.encoder else config.n_layer
+        cache = zeros((caches, -(-size // 64) * 64), np.uint8)  # the system gives memory when it is written to
         self._arrays.append(cache)
         self.layers[:, fields.CACHE] = [row.ctypes.data for row in cache]
 

@@ -40,6 +40,7 @@ from glassgpt.engine.fields import (
     HIDDEN,
     HIDDEN_QUANTIZED,
     IDS,
+    IN_PLACE,
     K_NORM,
     KV_HEADS,
     LAYER_FIELDS,
@@ -73,6 +74,7 @@ from glassgpt.engine.fields import (
     SCORES,
     SCORES_BYTES,
     SCRATCH,
+    SEES,
     SINES,
     THREADS,
     TILES,
@@ -183,6 +185,9 @@ def _norm_row(program, row, out_row, rows, weight, bias, matrix):
     padded, normed = _field(program, PADDED), _field(program, NORMED)
     x = _field(program, X) + row * padded * 4
     normalise(x, normed + out_row * padded * 4, weight, bias, _field(program, WIDTH), padded, _number(program, EPS))
+    if _field(program, IN_PLACE):
+        for at in range(0, 4 * padded, 64):
+            store(x + at, load(normed + out_row * padded * 4 + at))
     if _field(matrix, BITS) <= 8:
         for group in range(padded // GROUP):
             _round_group(normed, _field(program, QUANTIZED), rows, out_row, padded, group)
@@ -222,7 +227,8 @@ def _attend_rows(program, layer, index, row, together, kv_head, rows):
     heads, kv_heads = _field(program, HEADS), _field(program, KV_HEADS)
     padded, bits = _field(program, HEAD_PADDED), _field(program, CACHE_BITS)
     share = heads // kv_heads
-    position = get_short_int(_field(program, POSITIONS) + 4 * row)
+    sees = _field(program, SEES) + 4 * row
+    seen = get_short_int(sees)
     pages, window = get_int(_field(program, PAGES) + 8 * row), _field(layer, WINDOW)
     size = page_size(bits, padded)
     base, apart = _field(layer, CACHE) + kv_head * size, kv_heads * size
@@ -230,13 +236,15 @@ def _attend_rows(program, layer, index, row, together, kv_head, rows):
     scores = _field(program, SCORES) + 4 * index * room
     q_apart, out_apart, later, queries = padded * 4, padded * 4, 0, share
     if together > 1:
-        q_apart, out_apart, later, queries = (heads + 2 * kv_heads) * padded * 4, heads * padded * 4, 1, together
+        q_apart, out_apart, queries = (heads + 2 * kv_heads) * padded * 4, heads * padded * 4, together
+        later = get_short_int(sees + 4) - seen  # 1, or 0 where all see all
     done = 0
     while done < queries:
-        head = kv_head * share + (0 if later else done)
-        q = _field(program, QKV) + ((row + (done if later else 0)) * (heads + 2 * kv_heads) + head) * padded * 4
-        out = _field(program, ATTENDED) + ((row + (done if later else 0)) * heads + head) * padded * 4
-        last, left = position + done * later, queries - done
+        head = kv_head * share + (0 if together > 1 else done)
+        at = row + (done if together > 1 else 0)
+        q = _field(program, QKV) + (at * (heads + 2 * kv_heads) + head) * padded * 4
+        out = _field(program, ATTENDED) + (at * heads + head) * padded * 4
+        last, left = seen + done * later, queries - done
         if left >= 4:
             _attend_4(q, q_apart, out, out_apart, pages, base, apart, last, later, window, padded, bits, scores, room)
         elif left == 3:

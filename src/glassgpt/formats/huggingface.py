@@ -9,7 +9,6 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -17,34 +16,14 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from glassgpt.core.errors import FormatError, NotFoundError
+from glassgpt.core.files import read_json
 from glassgpt.formats.families import read_settings, weight_names, write_settings
 from glassgpt.formats.stored import check_shape
 from glassgpt.formats.weights import build, to_save
 from glassgpt.model.config import ModelConfig
 from glassgpt.model.gpt import GPT
 
-_MAX_JSON = 64 << 20  # bytes; the largest index file of a known model has under 1 MB
 _OLD_BUFFERS = re.compile(r"(transformer\.)?h\.\d+\.attn\.(bias|masked_bias)|.*\.rotary_emb\.inv_freq")
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file.
-
-    Raises:
-        NotFoundError: there is no such file.
-        FormatError: it is too large, not JSON, or not an object.
-    """
-    if not path.is_file():
-        raise NotFoundError("there is no file {path}", hint="The folder is not a complete model.", path=path)
-    if path.stat().st_size > _MAX_JSON:
-        raise FormatError("{path} is larger than {limit} bytes", path=path, limit=_MAX_JSON)
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError):
-        value = None
-    if not isinstance(value, dict):
-        raise FormatError("{path} is not a JSON object", hint="Fetch the file again.", path=path)
-    return value
 
 
 def huggingface_network(folder: str | Path, dtype: torch.dtype) -> GPT:

