@@ -9,10 +9,11 @@ import json
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,7 +77,9 @@ class Index:
                 path.parent.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(path or ":memory:", check_same_thread=False, isolation_level=None)
             self._prepare()
-        self._reset()
+        self._words, self._ids, self._numbers = Bm25(), list[int](), dict[int, int]()
+        self._vectors: NDArray[Any] = np.zeros((0, width), np.float32)
+        self._there: NDArray[Any] = np.zeros(0, np.bool_)
         with self._telling():
             self._load()
 
@@ -145,7 +148,7 @@ class Index:
 
     # Searching it
 
-    def match(self, words: Sequence[str], vector: Floats | None) -> tuple[Floats, Floats, Floats]:
+    def match(self, words: Sequence[str], vector: Floats | None) -> tuple[Floats, Floats, NDArray[Any]]:
         """How well every passage fits, by number: the share of a question's words that it has, weighed by how rare they
         are; the cosine of its vector (0 where it has none); and whether it is still there."""
         with self._lock:
@@ -156,19 +159,15 @@ class Index:
                 cosines = self._vectors[: len(scores)] @ vector
             return shares, cosines, self._there[: len(scores)].copy()
 
-    def questions(self, numbers: Sequence[int]) -> list[bool]:
-        """Which of the passages are rows of questions and answers."""
-        return [bool(self._asks[number]) for number in numbers]
-
     def _remember(self, id: int, text: str, question: str | None, vector: Floats | None) -> None:
         number = self._words.add(terms(question if question is not None else text))
         if number >= len(self._there):
             grown = max(256, 2 * len(self._there))
             self._vectors = _grown(self._vectors, grown)
-            self._there, self._asks = _grown(self._there, grown), _grown(self._asks, grown)
+            self._there = _grown(self._there, grown)
         self._ids.append(id)
         self._numbers[id] = number
-        self._there[number], self._asks[number] = True, question is not None
+        self._there[number] = True
         if vector is not None and self.width:
             self._vectors[number] = vector / max(1e-6, float(np.linalg.norm(vector)))
 
@@ -178,11 +177,6 @@ class Index:
             self._words.remove(number)
             self._there[number] = False
             self._vectors[number] = 0
-
-    def _reset(self) -> None:
-        self._words, self._ids, self._numbers = Bm25(), list[int](), dict[int, int]()
-        self._vectors = np.zeros((0, self.width), np.float32)
-        self._there, self._asks = np.zeros(0, np.bool_), np.zeros(0, np.bool_)
 
     # The file
 
@@ -210,7 +204,9 @@ class Index:
                 db.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (_ENCODER, self.encoder))
 
     def _load(self) -> None:
-        for id, text, question, vector in self._db.execute("SELECT id, text, question, vector FROM passages ORDER BY id"):
+        for id, text, question, vector in self._db.execute(
+            "SELECT id, text, question, vector FROM passages ORDER BY id"
+        ):
             if vector is not None and len(vector) != 2 * self.width:
                 raise sqlite3.DatabaseError("a vector has another length")
             numbers = None if vector is None else np.frombuffer(vector, np.float16).astype(np.float32)
@@ -257,9 +253,7 @@ class Index:
             ) from None
 
 
-def _grown(array: NDArray[np.generic], rows: int) -> NDArray[np.generic]:
+def _grown(array: NDArray[Any], rows: int) -> NDArray[Any]:
     out = np.zeros((rows, *array.shape[1:]), array.dtype)
     out[: len(array)] = array
     return out
-
-

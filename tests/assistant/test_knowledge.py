@@ -1,0 +1,184 @@
+"""Knowledge: files are added, changed, removed and found; what is on disk survives."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from glassgpt.assistant.index import Index
+from glassgpt.assistant.knowledge import Knowledge, Weights
+from glassgpt.assistant.passage import Passage
+from glassgpt.core.errors import FormatError, GlassError, InputError, NotFoundError
+
+ROWS = {"How do I return a teapot?": "Within 30 days.", "Where is my parcel?": "See My orders.", "怎么退货？": "三十天内可以退。",
+        "你们几点开门？": "九点开门。", "Do you sell gift cards?": "Yes, from 10 to 200."}  # fmt: skip
+
+
+class Hashes:
+    """Stands for an encoder: words in common are a larger cosine."""
+
+    name, width = "hashes", 64
+
+    def __init__(self) -> None:
+        self.read: list[str] = []
+
+    def encode(self, texts: Sequence[str], role: str = "") -> np.ndarray:
+        self.read += texts
+        found = np.full((len(texts), 64), 0.01, np.float32)
+        for at, text in enumerate(texts):
+            for word in text.lower().split():
+                found[at, hashlib.sha256(word.encode()).digest()[0] % 64] += 1
+        return found / np.linalg.norm(found, axis=1, keepdims=True)
+
+
+def rows(pairs: dict[str, str]) -> list[Passage]:
+    return [Passage(f"{q}\n{a}", q, a, f"row {at + 2}", at) for at, (q, a) in enumerate(pairs.items())]
+
+
+@pytest.fixture(params=[False, True], ids=["words", "words and meaning"])
+def knowledge(request, tmp_path: Path):
+    found = Knowledge(tmp_path / "k.db", Hashes() if request.param else None)
+    found.add("faq.csv", "1", rows(ROWS))
+    yield found
+    found.close()
+
+
+def test_each_row_is_found_by_its_own_question(knowledge: Knowledge):
+    for question, answer in ROWS.items():
+        hits = knowledge.search(question)
+        assert hits[0].passage.answer == answer and hits[0].source == "faq.csv" and hits[0].known
+        assert [h.score for h in hits] == sorted((h.score for h in hits), reverse=True)
+
+
+def test_two_chinese_characters_find_the_row_and_traditional_finds_simplified(knowledge: Knowledge):
+    assert knowledge.search("退货")[0].passage.answer == "三十天内可以退。"
+    assert knowledge.search("開門")[0].passage.answer == "九点开门。"
+
+
+def test_a_question_that_has_nothing_in_common_finds_nothing(tmp_path: Path):
+    knowledge = Knowledge()
+    knowledge.add("faq.csv", "1", rows(ROWS))
+    assert knowledge.search("zebra") == [] and knowledge.search("!?") == []
+
+
+def test_an_unchanged_file_is_not_indexed_again_and_a_changed_one_replaces_the_old(tmp_path: Path):
+    encoder = Hashes()
+    knowledge = Knowledge(tmp_path / "k.db", encoder)
+    assert not knowledge.add("faq.csv", "1", rows(ROWS)).unchanged
+    read = len(encoder.read)
+    again = knowledge.add("faq.csv", "1", rows(ROWS))
+    assert again.unchanged and again.passages == 5 and len(encoder.read) == read
+    knowledge.add("faq.csv", "2", rows({"Is there a zebra?": "One."}), ["2 rows had no answer"])
+    assert len(knowledge) == 1 and knowledge.search("zebra")[0].passage.answer == "One."
+    assert all(hit.passage.question == "Is there a zebra?" for hit in knowledge.search("Where is my parcel?"))
+    (source,) = knowledge.sources()
+    assert (source.name, source.sha256, source.passages, source.notes) == ("faq.csv", "2", 1, ("2 rows had no answer",))
+
+
+def test_what_is_removed_is_found_no_more_and_its_text_leaves_the_file(tmp_path: Path):
+    knowledge = Knowledge(tmp_path / "k.db")
+    knowledge.add("secret.csv", "1", rows({"Who has the xylophone?": "Quetzalcoatl has it."}))
+    knowledge.add("faq.csv", "1", rows(ROWS))
+    knowledge.remove("secret.csv")
+    assert knowledge.search("xylophone") == [] and [s.name for s in knowledge.sources()] == ["faq.csv"]
+    with pytest.raises(NotFoundError, match=r"secret\.csv"):
+        knowledge.remove("secret.csv")
+    knowledge.close()
+    assert not any(b"Quetzalcoatl" in file.read_bytes() for file in tmp_path.iterdir())
+
+
+def test_what_was_added_is_there_after_opening_again(tmp_path: Path):
+    first = Knowledge(tmp_path / "k.db", Hashes())
+    first.add("faq.csv", "1", rows(ROWS))
+    before = [first.search(q) for q in ROWS]
+    first.close()
+    encoder = Hashes()
+    second = Knowledge(tmp_path / "k.db", encoder)
+    assert encoder.read == [] and len(second) == 5
+    for old, new in zip(before, [second.search(q) for q in ROWS], strict=True):
+        assert [h.passage for h in old] == [h.passage for h in new]
+        np.testing.assert_allclose([h.score for h in old], [h.score for h in new], atol=1e-3)
+
+
+def test_another_encoder_makes_the_vectors_anew_when_the_file_is_added_again(tmp_path: Path):
+    Knowledge(tmp_path / "k.db").add("faq.csv", "1", rows(ROWS))
+    knowledge = Knowledge(tmp_path / "k.db", Hashes())
+    assert knowledge.search("How do I return a teapot?")[0].meaning == 0  # found by its words
+    assert not knowledge.add("faq.csv", "1", rows(ROWS)).unchanged
+    assert knowledge.search("How do I return a teapot?")[0].meaning == pytest.approx(1, abs=1e-3)
+
+
+def test_bad_questions_are_refused(knowledge: Knowledge):
+    for question in ("", "  ", "x" * 4001):
+        with pytest.raises(InputError, match="expected 1 to 4000"):
+            knowledge.search(question)
+
+
+def test_a_score_below_what_is_known_is_told_as_such():
+    knowledge = Knowledge(weights=Weights(words=1.0, known=0.9, known_text=0.9))
+    knowledge.add("faq.csv", "1", rows(ROWS))
+    hit = knowledge.search("Is there a parcel of land on the moon with tigers?")[0]
+    assert hit.passage.answer == "See My orders." and not hit.known
+
+
+@pytest.mark.parametrize("damage", ["text", "middle", "other"])
+def test_a_damaged_or_foreign_index_is_told_and_left_as_it_is(tmp_path: Path, damage: str):
+    path = tmp_path / "k.db"
+    if damage == "text":
+        path.write_bytes(b"this is no database" * 100)
+    elif damage == "other":
+        sqlite3.connect(path).execute("CREATE TABLE mine (x)").connection.close()
+    else:
+        knowledge = Knowledge(path)
+        knowledge.add("faq.csv", "1", [Passage("word " * 400, None, None, f"line {n}", n) for n in range(300)])
+        knowledge.close()
+        raw = bytearray(path.read_bytes())
+        raw[len(raw) // 4 : len(raw) // 2] = os.urandom(len(raw) // 2 - len(raw) // 4)
+        path.write_bytes(raw)
+    before = path.read_bytes()
+    with pytest.raises(FormatError, match=r"damaged|no index") as error:
+        Knowledge(path)
+    assert "again" in error.value.hint() or "another file" in error.value.hint()
+    assert path.read_bytes() == before
+
+
+def test_a_full_disk_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    knowledge = Knowledge(tmp_path / "k.db")
+    knowledge.add("faq.csv", "1", rows(ROWS))
+    index: Index = knowledge._index
+    index._db.execute(f"PRAGMA max_page_count = {index._db.execute('PRAGMA page_count').fetchone()[0] + 2}")
+    with pytest.raises(GlassError, match="cannot be used"):
+        knowledge.add("big.csv", "1", [Passage("word " * 2000, None, None, f"line {n}", n) for n in range(100)])
+    assert [s.name for s in knowledge.sources()] == ["faq.csv"] and len(knowledge) == 5
+    assert knowledge.search("parcel")[0].source == "faq.csv"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="SIGKILL of Unix")
+def test_a_kill_in_the_middle_leaves_whole_files(tmp_path: Path):
+    program = (
+        "import sys\nfrom pathlib import Path\nfrom glassgpt.assistant.knowledge import Knowledge\n"
+        "from glassgpt.assistant.passage import Passage\nk = Knowledge(Path(sys.argv[1]))\n"
+        "for n in range(10000):\n"
+        "    k.add(f'{n}.csv', 'x', [Passage(f'text {n} {m}', None, None, str(m), m) for m in range(200)])\n"
+        "    print(n, flush=True)\n"
+    )
+    for attempt in range(3):
+        with subprocess.Popen([sys.executable, "-c", program, str(tmp_path / f"{attempt}.db")], stdout=subprocess.PIPE,
+                              text=True) as process:  # fmt: skip
+            assert process.stdout
+            time.sleep(1.5 + 0.37 * attempt)
+            os.kill(process.pid, signal.SIGKILL)
+            said = [int(line) for line in process.stdout.read().split()]
+        sources = Knowledge(tmp_path / f"{attempt}.db").sources()
+        assert len(sources) >= len(said) > 0 and all(source.passages == 200 for source in sources)
