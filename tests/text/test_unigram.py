@@ -9,7 +9,14 @@ import pytest
 from glassgpt.core.errors import FormatError
 from glassgpt.text.unigram import Unigram
 
-TEXTS = ["the cat sat on the mat", "  the   dog  ran after it ", "我想退货，怎么办？", "order 4711 北京", "x", "unknown: ☃ snow"]
+TEXTS = [
+    "the cat sat on the mat",
+    "  the   dog  ran after it ",
+    "我想退货，怎么办？",
+    "order 4711 北京",
+    "x",
+    "unknown: ☃ snow",
+]
 
 
 @pytest.fixture(scope="module")

