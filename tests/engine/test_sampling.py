@@ -356,3 +356,12 @@ def test_the_likeliest_tokens_come_in_order_with_their_log_probabilities(kind, s
     assert top_logprobs(logits, 0) == []
     with pytest.raises(ConfigError, match="top_logprobs"):
         top_logprobs(logits, size + 1)
+
+
+@pytest.mark.filterwarnings("error")
+def test_every_seed_of_64_bits_has_a_randomness_of_its_own():
+    seeds = [0, 1, (1 << 63) - 1, 1 << 63, (1 << 63) + 1, (1 << 64) - 2, (1 << 64) - 1]
+    first = {generator(seed, index).integers(1 << 62) for seed in seeds for index in (0, 1)}
+    assert len(first) == 2 * len(seeds)
+    # As before for seeds that were never rounded.
+    assert generator(7, 3).random() == np.random.Generator(np.random.Philox(key=[7, 3])).random()

@@ -278,7 +278,8 @@ def _log_probability(logits: Logits, token_id: int, mass: nucleus.Mass) -> float
 
 def generator(seed: int, index: int) -> np.random.Generator:
     """The randomness of completion number `index`: its own stream, whatever happens beside it."""
-    return np.random.Generator(np.random.Philox(key=[seed, index]))
+    # Whole numbers of 64 bits: a list would be rounded to float64 where the seed has all of them.
+    return np.random.Generator(np.random.Philox(key=np.array([seed, index], np.uint64)))
 
 
 def _ids(seen: Seen) -> np.ndarray:
