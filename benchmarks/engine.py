@@ -46,7 +46,8 @@ OPENING = ("The old lighthouse keeper climbed the stairs every evening, counting
 PRECISIONS = ["int4", "int8", "bfloat16", "float32"]
 TYPES = ["bfloat16", "float32"]
 # What a format of theirs is compared with: weights of as many bits.
-EQUALS = {"Q4_0": "int4", "Q4_1": "int4", "Q4_K_M": "int4", "Q8_0": "int8", "F16": "bfloat16"}
+EQUALS = {"Q4_0": "int4", "Q4_1": "int4", "Q4_K_M": "int4", "Q8_0": "int8", "F16": "bfloat16",
+          "BF16": "bfloat16"}  # fmt: skip
 UNITS = {"decode": "tokens/s", "prefill": "tokens/s", "streams": "tokens/s", "turn": "s", "start": "s",
          "contexts": "ms/token", "widths": "ms/token"}  # fmt: skip
 CURVES = ("contexts", "widths")

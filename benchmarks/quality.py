@@ -33,7 +33,8 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=100_000)
     parser.add_argument("--window", type=int, default=512)
     parser.add_argument("--precisions", nargs="+", default=["bfloat16", "int8", "int4"])
-    parser.add_argument("--formats", nargs="*", default=["Q4_1", "Q8_0"], choices=peers.FORMATS, help="of llama.cpp")
+    parser.add_argument("--formats", nargs="*", default=["Q4_1", "Q8_0"], choices=[*peers.FORMATS, "BF16"],
+                        help="of llama.cpp")  # fmt: skip
     parser.add_argument("--threads", type=int, default=thread_budget())
     parser.add_argument("--peers", type=Path, default=peers.FOLDER, help="the folder of benchmarks.peers")
     parser.add_argument("--json", type=Path, help="a file for the raw numbers")
@@ -56,7 +57,7 @@ def main() -> None:
     del networks
     bos = [tokenizer.bos_id] if tokenizer.add_bos and tokenizer.bos_id is not None else []
     windows = list(cut_windows(tokenizer.encode(text, add_bos=False), bos, ours.window, args.tokens))
-    paths, python = peers.prepare(args.peers, args.model), str(peers.python_of(args.peers))
+    paths, python = peers.prepare(args.peers, args.model, args.formats), str(peers.python_of(args.peers))
     for kind in args.formats:
         side = Side("llama.cpp", kind, args.model, str(paths[kind]), python)
         found = measure(side, "loss", {"windows": windows}, args.threads)
