@@ -48,7 +48,7 @@ def read_bert(folder: Path) -> tuple[ModelConfig, dict[str, Stored]]:
     except (KeyError, TypeError, ValueError, OSError, SafetensorError) as error:
         raise FormatError(
             "{folder} is not a whole encoder ({reason})",
-            hint="Fetch it again.",
+            hint="Fetch the file again.",
             folder=folder.name,
             reason=str(error)[:100],
         ) from None
