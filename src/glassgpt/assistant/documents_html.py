@@ -8,10 +8,12 @@ from collections import Counter
 
 from glassgpt.assistant.html_tokens import Start, tokens
 from glassgpt.assistant.outline import Outline, Reading
-from glassgpt.core.errors import InputError
+from glassgpt.core.errors import FormatError, InputError
 from glassgpt.core.words import Sentence
 from glassgpt.data.encoding import ERRORS, check_encoding, find_encoding
 from glassgpt.data.languages import MARK
+
+MAX_PAGE = 16 << 20  # bytes; the worst that was found to read takes two seconds a megabyte
 
 
 def _names(text: str) -> frozenset[str]:
@@ -61,8 +63,15 @@ def read_html(data: bytes, reading: Reading, encoding: str | None = None) -> Non
 
     Raises:
         InputError: there is nothing on it to read.
-        FormatError: it is no text.
+        FormatError: it is no text, or too large.
     """
+    if len(data) > MAX_PAGE:
+        raise FormatError(
+            "{name} is larger than {limit} MB",
+            hint="Split it into several files, and add those that are asked about.",
+            name=reading.name,
+            limit=MAX_PAGE >> 20,
+        )
     page = _Page()
     for token in tokens(_decoded(data, reading, encoding).replace(_BREAK, "")):
         if isinstance(token, str):

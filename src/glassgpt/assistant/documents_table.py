@@ -175,7 +175,7 @@ def add_row(reading: Reading, text: str, place: str) -> None:
     if len(text) <= MAX_ROW:
         reading.add(text, place)
         return
-    reading.note(Sentence("the long {place} became several passages", place=place))
+    reading.long.append(place)
     for start, end in spans(text):
         reading.add(text[start:end], place)
 
@@ -186,7 +186,7 @@ def _written_out(header: Sequence[str], record: Sequence[str]) -> str:
     return "; ".join(f"{name or i}: {cell.strip()}" for i, (name, cell) in enumerate(named, 1) if cell.strip())
 
 
-def _listed(rows: Sequence[int]) -> str:
+def _listed(rows: Sequence[int | str]) -> str:
     return ", ".join(map(str, rows[:_SHOWN])) + (", …" if len(rows) > _SHOWN else "")
 
 
@@ -198,6 +198,14 @@ def _tell_rows(reading: Reading, without: Sequence[int], broken: Sequence[int]) 
     if broken:
         reading.note(
             Sentence("rows that could not be read, left out: {count} ({rows})", count=len(broken), rows=_listed(broken))
+        )
+    if reading.long:
+        reading.note(
+            Sentence(
+                "long rows that became several passages: {count} ({rows})",
+                count=len(reading.long),
+                rows=_listed(reading.long),
+            )
         )
 
 

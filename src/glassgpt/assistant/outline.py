@@ -18,11 +18,12 @@ _PATH_SHOWN = 6  # headings of one
 
 @dataclass
 class Reading:
-    """What is being read of one file: its passages so far, and what the user will be told."""
+    """What is being read of one file: its passages so far, what the user will be told, and which rows were long."""
 
     name: str
     passages: list[Passage] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    long: list[str] = field(default_factory=list)
 
     def add(self, text: str, place: str, question: str | None = None, answer: str | None = None) -> None:
         """One more passage; raises FormatError where there are too many."""
