@@ -97,6 +97,19 @@ def test_a_long_page_loses_nothing():
     assert "".join("".join(p.text for p in found.passages).split()) == "".join("".join(lines).split())
 
 
+@pytest.mark.parametrize("font", [3, 42])
+def test_what_another_program_wrote_is_read(tmp_path, font):
+    import matplotlib.figure
+
+    figure = matplotlib.figure.Figure()
+    figure.text(0.1, 0.9, "Teapots hold 300 ml for two people.")
+    figure.text(0.1, 0.5, "Second line of the page.")
+    with matplotlib.rc_context({"pdf.fonttype": font}):
+        figure.savefig(tmp_path / "a.pdf")
+    (found,) = read_document(tmp_path / "a.pdf").passages
+    assert found.text == "Teapots hold 300 ml for two people.\nSecond line of the page."
+
+
 def test_a_document_of_pictures_is_told_with_its_pages():
     refused(pdf(["", "", ""]), "has 3 pages and no text", InputError)
 
