@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import dataclass
+
+from glassgpt.core.words import Sentence
 
 
 @dataclass(frozen=True)
@@ -20,3 +23,39 @@ class Passage:
     answer: str | None
     place: str
     number: int
+
+    @property
+    def search_text(self) -> str:
+        """The text to search by: full width, ligatures and composed characters made alike (NFKC), nothing else."""
+        return unicodedata.normalize("NFKC", self.text)
+
+
+class Note(str):
+    """Something the user is told about a file: English as a text, and in another language when asked."""
+
+    sentence: Sentence
+
+    def __new__(cls, sentence: Sentence) -> Note:
+        note = super().__new__(cls, sentence.text("en"))
+        note.sentence = sentence
+        return note
+
+    def text(self, language: str) -> str:
+        """The note in `language` ("en" or "zh")."""
+        return self.sentence.text(language)
+
+
+@dataclass(frozen=True)
+class Document:
+    """A file that was read.
+
+    - `source`: its name, relative to the folder that was given.
+    - `sha256`: of its bytes, in hex.
+    - `passages`: in the order of the file.
+    - `notes`: what was assumed, left out or could not be read, with counts; each a `Note`.
+    """
+
+    source: str
+    sha256: str
+    passages: list[Passage]
+    notes: list[str]
