@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _REPEATS, _LENGTH = 1.2, 0.75  # k1 and b
+BEST = _REPEATS + 1  # times what its words are worth: more no text can score
 _REBUILD = 0.3  # the share of texts removed at which the lists are cleaned
 
 
@@ -52,8 +53,8 @@ class Bm25:
                 self._clean()
 
     def score(self, words: Sequence[str]) -> tuple[NDArray[np.float32], float]:
-        """The score of every text, by number, and the score that a text would have which says nothing but the
-        question: what a score can be measured by."""
+        """The score of every text, by number, and what the words are worth together: no score is more than `BEST`
+        times that."""
         scores, whole = np.zeros(len(self._lengths), np.float32), 0.0
         lengths = np.frombuffer(self._lengths, np.intc) if self._lengths else np.zeros(0, np.intc)
         average = max(1.0, self._words / max(1, self._alive))
@@ -65,7 +66,7 @@ class Bm25:
             whole += worth
             if alive:
                 counts = np.frombuffer(self._places[word][1], np.intc).astype(np.float32)
-                scores[texts] += np.float32(worth * (_REPEATS + 1)) * counts / (counts + spread[texts])
+                scores[texts] += np.float32(worth * BEST) * counts / (counts + spread[texts])
         scores[lengths < 0] = 0
         return scores, whole
 

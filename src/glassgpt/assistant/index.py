@@ -1,6 +1,7 @@
 """The index of what an assistant knows: passages in an SQLite file, with their vectors; what is searched is in memory.
 
-The file is the truth and is written in one transaction for each source; the arrays are made from it when it is opened.
+The file is the truth and is written in one transaction for each source. The arrays are made from it when it is opened,
+and follow it when another process adds or removes a source.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ import json
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,22 +20,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from glassgpt.assistant.bm25 import Bm25
+from glassgpt.assistant.bm25 import BEST, Bm25
 from glassgpt.assistant.passage import Passage
 from glassgpt.assistant.terms import terms
 from glassgpt.core.errors import FormatError, GlassError
 
 Floats = NDArray[np.float32]
 _APPLICATION, _VERSION = 0x676C6B6E, 1  # "glkn"
+# No id is given twice: who follows the file tells a new content from the old one by it.
 _SCHEMA = """
-CREATE TABLE sources (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, sha256 TEXT NOT NULL, added REAL NOT NULL,
-                      notes TEXT NOT NULL) STRICT;
-CREATE TABLE passages (id INTEGER PRIMARY KEY, source INTEGER NOT NULL REFERENCES sources ON DELETE CASCADE,
-                       number INTEGER NOT NULL, place TEXT NOT NULL, text TEXT NOT NULL, question TEXT, answer TEXT,
-                       vector BLOB, UNIQUE (source, number)) STRICT;
+CREATE TABLE sources (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE, sha256 TEXT NOT NULL,
+                      added REAL NOT NULL, notes TEXT NOT NULL) STRICT;
+CREATE TABLE passages (id INTEGER PRIMARY KEY AUTOINCREMENT,
+                       source INTEGER NOT NULL REFERENCES sources ON DELETE CASCADE, number INTEGER NOT NULL,
+                       place TEXT NOT NULL, text TEXT NOT NULL, question TEXT, answer TEXT,
+                       search TEXT NOT NULL, encoder INTEGER NOT NULL, vector BLOB, UNIQUE (source, number)) STRICT;
 CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 """
 _ENCODER = "encoder"
+_HOLES = 10_000  # places of removed passages that may be kept
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,37 @@ class Source:
     added: float
     passages: int
     notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A passage as it is put into the index.
+
+    - `search`: what its words are taken from.
+    - `encoder`: which one read it; `vector`: what it gave, [C], or None.
+    """
+
+    passage: Passage
+    search: str
+    encoder: int = 0
+    vector: Floats | None = None
+
+
+@dataclass(frozen=True)
+class Match:
+    """How well every passage fits, by number.
+
+    - `words`: the share of a question's words that it has, weighed by how rare they are.
+    - `cosines`: of its vector and the question's by the same encoder; 0 where there is none.
+    - `encoders`: which encoder read it; `is_row`: whether it is a question with its answer; `there`: whether it was not
+      removed.
+    """
+
+    words: Floats
+    cosines: Floats
+    encoders: NDArray[Any]
+    is_row: NDArray[Any]
+    there: NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -77,17 +113,16 @@ class Index:
                 path.parent.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(path or ":memory:", check_same_thread=False, isolation_level=None)
             self._prepare()
-        self._words, self._ids, self._numbers = Bm25(), list[int](), dict[int, int]()
-        self._vectors: NDArray[Any] = np.zeros((0, width), np.float32)
-        self._there: NDArray[Any] = np.zeros(0, np.bool_)
+        self._clear()
         with self._telling():
-            self._load()
+            self._follow()
 
     # What is in it
 
     def sources(self) -> list[Source]:
         """The files, in the order in which they were added."""
         with self._lock, self._telling():
+            self._follow()
             rows = self._db.execute(
                 "SELECT name, sha256, added, (SELECT count(*) FROM passages WHERE source = s.id), notes FROM sources s "
                 "ORDER BY id"
@@ -97,49 +132,40 @@ class Index:
     def __len__(self) -> int:
         return len(self._words)
 
-    def stored(self, number: int) -> Stored:
-        """The passage of a number that `match` gave."""
+    def stored(self, number: int) -> Stored | None:
+        """The passage of a number that `match` gave; None where another process has just removed it."""
         with self._lock, self._telling():
             row = self._db.execute(
                 "SELECT s.name, p.text, p.question, p.answer, p.place, p.number FROM passages p JOIN sources s "
                 "ON s.id = p.source WHERE p.id = ?", (self._ids[number],)
             ).fetchone()  # fmt: skip
-        return Stored(row[0], Passage(*row[1:]))
+        return None if row is None else Stored(row[0], Passage(*row[1:]))
 
     # Changing it
 
-    def put(self, name: str, sha256: str, passages: Sequence[Passage], vectors: Floats | None,
-            notes: Sequence[str] = ()) -> None:  # fmt: skip
-        """Add a file, or take a new content of it for the old one: all of it or nothing.
-
-        Args:
-            vectors: of the passages, [N, width], where there are any.
-        """
+    def put(self, name: str, sha256: str, entries: Sequence[Entry], notes: Sequence[str] = ()) -> None:
+        """Add a file, or take a new content of it for the old one: all of it or nothing."""
         with self._lock, self._telling():
-            halves = None if vectors is None else vectors.astype(np.float16)
             with self._transaction():
-                old = self._delete(name)
+                self._db.execute("DELETE FROM sources WHERE name = ?", (name,))
                 source = self._db.execute("INSERT INTO sources (name, sha256, added, notes) VALUES (?, ?, ?, ?)",
                                           (name, sha256, time.time(), json.dumps(list(notes)))).lastrowid  # fmt: skip
-                first = self._db.execute("SELECT coalesce(max(id), 0) FROM passages").fetchone()[0] + 1
                 self._db.executemany(
-                    "INSERT INTO passages VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                    ((first + at, source, p.number, p.place, p.text, p.question, p.answer,
-                      None if halves is None else halves[at].tobytes()) for at, p in enumerate(passages)),
+                    "INSERT INTO passages (source, number, place, text, question, answer, search, encoder, vector) "
+                    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    ((source, e.passage.number, e.passage.place, e.passage.text, e.passage.question, e.passage.answer,
+                      e.search, e.encoder, None if e.vector is None else e.vector.astype(np.float16).tobytes())
+                     for e in entries),
                 )  # fmt: skip
-            self._forget(old)
-            for at, passage in enumerate(passages):
-                vector = None if halves is None else halves[at].astype(np.float32)
-                self._remember(first + at, passage.text, passage.question, vector)
+            self._follow(changed=True)
 
     def drop(self, name: str) -> bool:
         """Take a file out; gives whether it was there."""
         with self._lock, self._telling():
-            known = self._db.execute("SELECT 1 FROM sources WHERE name = ?", (name,)).fetchone()
             with self._transaction():
-                old = self._delete(name)
-            self._forget(old)
-        return known is not None
+                there = self._db.execute("DELETE FROM sources WHERE name = ?", (name,)).rowcount > 0
+            self._follow(changed=there)
+        return there
 
     def close(self) -> None:
         """Lets the file go."""
@@ -148,35 +174,76 @@ class Index:
 
     # Searching it
 
-    def match(self, words: Sequence[str], vector: Floats | None) -> tuple[Floats, Floats, NDArray[Any]]:
-        """How well every passage fits, by number: the share of a question's words that it has, weighed by how rare they
-        are; the cosine of its vector (0 where it has none); and whether it is still there."""
+    def match(self, words: Sequence[str], vectors: Mapping[int, Floats]) -> Match:
+        """How well every passage fits a question's words and its vectors, by encoder."""
         with self._lock:
+            with self._telling():
+                self._follow()
             scores, whole = self._words.score(words)
-            shares = scores / np.float32(max(whole * 2.2, 1e-6))
-            cosines = np.zeros(len(scores), np.float32)
+            count = len(scores)
+            cosines = np.zeros(count, np.float32)
+            for encoder, vector in vectors.items():
+                numbers, read = self._read_by[encoder]
+                if numbers:
+                    cosines[np.frombuffer(numbers, np.intc)] = read[: len(numbers)] @ vector
+            return Match(scores / np.float32(max(whole * BEST, 1e-6)), cosines, self._encoders[:count].copy(),
+                         self._is_row[:count].copy(), self._there[:count].copy())  # fmt: skip
+
+    def _clear(self) -> None:
+        self._words, self._ids = Bm25(), array("q")
+        self._sources: dict[int, range] = {}
+        self._read_by: dict[int, tuple[array[int], Floats]] = {
+            encoder: (array("i"), np.zeros((0, self.width), np.float32)) for encoder in (0, 1)
+        }
+        self._encoders, self._is_row, self._there = np.zeros(0, np.uint8), np.zeros(0, np.bool_), np.zeros(0, np.bool_)
+        self._seen = -1
+
+    def _follow(self, changed: bool = False) -> None:
+        """Bring the arrays to what the file holds, where this or another process changed it."""
+        seen = self._db.execute("PRAGMA data_version").fetchone()[0]
+        if seen == self._seen and not changed:
+            return
+        self._db.execute("BEGIN")  # one state of the file, whoever writes meanwhile
+        try:
+            now = [id for (id,) in self._db.execute("SELECT id FROM sources ORDER BY id")]
+            gone = sorted(self._sources.keys() - set(now))
+            for source in gone:
+                for number in self._sources.pop(source):
+                    self._words.remove(number)
+                    self._there[number] = False
+            if len(self._ids) > 2 * len(self._words) + _HOLES:
+                self._clear()  # rather than to keep the places of what is gone for ever
+            for source in now:
+                if source not in self._sources:
+                    self._load(source)
+        finally:
+            self._db.execute("ROLLBACK")
+        self._seen = seen
+
+    def _load(self, source: int) -> None:
+        first = len(self._ids)
+        self._sources[source] = range(first, first)
+        for id, search, row, encoder, vector in self._db.execute(
+            "SELECT id, search, answer IS NOT NULL AND question IS NOT NULL, encoder, vector FROM passages "
+            "WHERE source = ? ORDER BY number", (source,)
+        ):  # fmt: skip
+            number = self._words.add(terms(search))
+            if number >= len(self._there):
+                grown = max(256, 2 * len(self._there))
+                self._encoders, self._is_row = _grown(self._encoders, grown), _grown(self._is_row, grown)
+                self._there = _grown(self._there, grown)
+            self._ids.append(id)
+            self._encoders[number], self._is_row[number], self._there[number] = encoder, row, True
             if vector is not None and self.width:
-                cosines = self._vectors[: len(scores)] @ vector
-            return shares, cosines, self._there[: len(scores)].copy()
-
-    def _remember(self, id: int, text: str, question: str | None, vector: Floats | None) -> None:
-        number = self._words.add(terms(question if question is not None else text))
-        if number >= len(self._there):
-            grown = max(256, 2 * len(self._there))
-            self._vectors = _grown(self._vectors, grown)
-            self._there = _grown(self._there, grown)
-        self._ids.append(id)
-        self._numbers[id] = number
-        self._there[number] = True
-        if vector is not None and self.width:
-            self._vectors[number] = vector / max(1e-6, float(np.linalg.norm(vector)))
-
-    def _forget(self, ids: Sequence[int]) -> None:
-        for id in ids:
-            number = self._numbers.pop(id)
-            self._words.remove(number)
-            self._there[number] = False
-            self._vectors[number] = 0
+                if len(vector) != 2 * self.width or encoder not in self._read_by:
+                    raise sqlite3.DatabaseError("a vector has another length")
+                numbers, read = self._read_by[encoder]
+                if len(numbers) >= len(read):
+                    read = _grown(read, max(256, 2 * len(read)))
+                read[len(numbers)] = np.frombuffer(vector, np.float16)
+                numbers.append(number)
+                self._read_by[encoder] = numbers, read
+            self._sources[source] = range(first, number + 1)
 
     # The file
 
@@ -203,21 +270,6 @@ class Index:
                 db.execute("UPDATE sources SET sha256 = ''")  # so that adding the files again makes new ones
                 db.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (_ENCODER, self.encoder))
 
-    def _load(self) -> None:
-        for id, text, question, vector in self._db.execute(
-            "SELECT id, text, question, vector FROM passages ORDER BY id"
-        ):
-            if vector is not None and len(vector) != 2 * self.width:
-                raise sqlite3.DatabaseError("a vector has another length")
-            numbers = None if vector is None else np.frombuffer(vector, np.float16).astype(np.float32)
-            self._remember(id, text, question, numbers)
-
-    def _delete(self, name: str) -> list[int]:
-        ids = [id for (id,) in self._db.execute(
-            "SELECT p.id FROM passages p JOIN sources s ON s.id = p.source WHERE s.name = ?", (name,))]  # fmt: skip
-        self._db.execute("DELETE FROM sources WHERE name = ?", (name,))
-        return ids
-
     @contextmanager
     def _transaction(self) -> Iterator[None]:
         self._db.execute("BEGIN IMMEDIATE")
@@ -238,6 +290,8 @@ class Index:
         try:
             yield
         except sqlite3.OperationalError as error:
+            if "decode" in str(error):  # a text of it is none
+                raise self._damaged(error) from None
             raise GlassError(
                 "the index {file} cannot be used ({reason})",
                 hint="See that the disk has room and the file may be written; nothing was changed.",
@@ -245,12 +299,15 @@ class Index:
                 reason=str(error),
             ) from None
         except (sqlite3.DatabaseError, ValueError) as error:
-            raise FormatError(
-                "the index {file} is damaged ({reason})",
-                hint="Move it away and add your files again; they are untouched.",
-                file=self._name,
-                reason=str(error),
-            ) from None
+            raise self._damaged(error) from None
+
+    def _damaged(self, error: Exception) -> FormatError:
+        return FormatError(
+            "the index {file} is damaged ({reason})",
+            hint="Move it away and add your files again; they are untouched.",
+            file=self._name,
+            reason=str(error)[:80],
+        )
 
 
 def _grown(array: NDArray[Any], rows: int) -> NDArray[Any]:

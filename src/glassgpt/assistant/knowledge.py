@@ -1,22 +1,24 @@
 """What an assistant knows of a business: the user's own files, searched by words and by meaning.
 
-A question is compared with every passage in two ways: by the share of its words that a passage has, weighed by how rare
-they are (`bm25`), and by the cosine of vectors that a small encoder gives to both (`engine.encoder`). Their sum ranks;
-whether the best is good enough to be an answer was measured (docs/log.md).
+A question is compared with every passage in two ways: by the share of its words that a passage has, weighed by how
+rare they are (`bm25`), and by the cosine of vectors that small encoders give to both (`encoders`). A row of a question
+and an answer is compared with both. Their sum ranks, and says how sure it is that the best one answers; how that was
+measured stands in docs/log.md.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
-from glassgpt.assistant.index import Floats, Index, Source
+from glassgpt.assistant.encoders import ENGLISH, MULTILINGUAL, Encoders
+from glassgpt.assistant.index import Entry, Floats, Index, Match, Source
 from glassgpt.assistant.passage import Passage
+from glassgpt.assistant.search_text import plain, search_texts
 from glassgpt.assistant.terms import terms
 from glassgpt.core.errors import InputError, NotFoundError, nearest
 
@@ -25,31 +27,28 @@ _AT_ONCE = 256  # texts that are encoded between two tellings of the progress
 _LONGEST_QUESTION = 4000  # characters
 
 
-class Encodes(Protocol):
-    """What turns texts into vectors."""
-
-    name: str
-    width: int
-
-    def encode(self, texts: Sequence[str], role: str = "") -> Floats: ...
-
-
 @dataclass(frozen=True)
-class Weights:
-    """How hits are ranked, and what is good enough.
+class Scale:
+    """How a cosine and a share of words become a confidence.
 
     - `words`: what a share of 1 adds to a cosine.
-    - `known`: the least score of a row of questions and answers that answers; `known_text`: of a piece of a text.
+    - `known`: the sum from which a row of a question and an answer is taken for the answer: a confidence of 1/2.
+      `known_text`: the same for a piece of a text.
+    - `step`: what more, from there, makes it e times as likely.
     """
 
     words: float
     known: float
     known_text: float
+    step: float
 
 
-# Chosen on the first half of the questions, measured on the other (docs/log.md).
-WITH_MEANING = Weights(words=0.1, known=0.93, known_text=0.86)
-WORDS_ALONE = Weights(words=1.0, known=0.35, known_text=0.35)
+# Chosen on one half of the questions, measured on the other (docs/log.md, "Retrieval").
+SCALES: Mapping[int, Scale] = {
+    MULTILINGUAL: Scale(words=0.1, known=0.894, known_text=0.880, step=0.012),
+    ENGLISH: Scale(words=0.4, known=0.415, known_text=0.378, step=0.07),
+}
+WORDS_ALONE = Scale(words=1.0, known=0.35, known_text=0.35, step=0.1)
 
 
 @dataclass(frozen=True)
@@ -57,17 +56,20 @@ class Hit:
     """A passage that was found.
 
     - `source`: the file, and `passage.place` where in it.
-    - `score`: what it was ranked by: the cosine and a part of the share of words.
-    - `words`, `meaning`: that share, and the cosine (None without an encoder).
-    - `known`: whether it is good enough to be an answer.
+    - `confidence`: how sure it is that it answers, from 0 to 1.
+    - `words`, `meaning`: the share of the question's words, and the cosine (None where no encoder read both).
     """
 
     source: str
     passage: Passage
-    score: float
+    confidence: float
     words: float
     meaning: float | None
-    known: bool
+
+    @property
+    def known(self) -> bool:
+        """Whether it is sure enough to be an answer."""
+        return self.confidence >= 0.5
 
 
 @dataclass(frozen=True)
@@ -85,13 +87,14 @@ class Knowledge:
 
     Args:
         path: where the index is kept; None: in memory alone.
-        encoder: turns texts into vectors; None: words alone are compared.
+        encoders: turn texts into vectors; None: words alone are compared.
     """
 
-    def __init__(self, path: Path | None = None, encoder: Encodes | None = None,
-                 weights: Weights | None = None) -> None:  # fmt: skip
-        self.encoder, self.weights = encoder, weights or (WITH_MEANING if encoder else WORDS_ALONE)
-        self._index = Index(path, encoder.name if encoder else "", encoder.width if encoder else 0)
+    def __init__(self, path: Path | None = None, encoders: Encoders | None = None,
+                 scales: Mapping[int, Scale] | None = None) -> None:  # fmt: skip
+        self.encoders = encoders
+        self.scales = scales or (SCALES if encoders else {MULTILINGUAL: WORDS_ALONE})
+        self._index = Index(path, encoders.name if encoders else "", encoders.width if encoders else 0)
         self._adding = threading.Lock()
 
     def add(self, name: str, sha256: str, passages: Sequence[Passage], notes: Sequence[str] = (),
@@ -106,8 +109,7 @@ class Knowledge:
             for source in self._index.sources():
                 if source.name == name and source.sha256 == sha256:
                     return Added(name, source.passages, True, source.notes)
-            vectors = self._vectors(passages, progress) if self.encoder is not None else None
-            self._index.put(name, sha256, passages, vectors, notes)
+            self._index.put(name, sha256, self._entries(passages, progress), notes)
         return Added(name, len(passages), False, tuple(notes))
 
     def remove(self, name: str) -> None:
@@ -142,9 +144,10 @@ class Knowledge:
                 count=len(question.strip()),
                 most=_LONGEST_QUESTION,
             )
-        vector = None if self.encoder is None else self.encoder.encode([question], "query")[0]
-        shares, cosines, there = self._index.match(terms(question), vector)
-        scores = np.where(there, cosines + np.float32(self.weights.words) * shares, -np.inf)
+        asked = plain(question)
+        vectors = {} if self.encoders is None or not asked else self.encoders.question(asked)
+        match = self._index.match(terms(asked), vectors)
+        scores = self._scores(match)
         limit = max(1, min(limit, MOST_HITS, len(scores)))
         if not len(scores):
             return []
@@ -152,33 +155,50 @@ class Knowledge:
         best = best[np.lexsort((best, -scores[best]))]  # of equal ones the one that was added first
         found = []
         for number in best.tolist():
-            if not np.isfinite(scores[number]) or scores[number] <= 0:
+            stored = self._index.stored(number) if np.isfinite(scores[number]) else None
+            if stored is None:
                 continue
-            stored, score = self._index.stored(number), float(scores[number])
-            least = self.weights.known if stored.passage.question is not None else self.weights.known_text
-            found.append(Hit(stored.source, stored.passage, score, float(shares[number]),
-                             None if vector is None else float(cosines[number]), score >= least))  # fmt: skip
+            meaning = float(match.cosines[number]) if match.encoders[number] in vectors else None
+            confidence = 1 / (1 + np.exp(-np.float64(scores[number])))
+            found.append(Hit(stored.source, stored.passage, float(confidence), float(match.words[number]), meaning))
         return found
+
+    def _scores(self, match: Match) -> Floats:
+        """The logarithm of the odds that each passage answers; minus infinity for what has nothing in common."""
+        scores = np.full(len(match.words), -np.inf, np.float32)
+        for encoder, scale in self.scales.items():
+            fit = match.cosines + np.float32(scale.words) * match.words
+            known = np.where(match.is_row, np.float32(scale.known), np.float32(scale.known_text))
+            take = (match.encoders == encoder) & match.there & (fit > 0)
+            scores[take] = ((fit - known) / np.float32(scale.step))[take]
+        return scores
 
     def close(self) -> None:
         """Lets the index go."""
         self._index.close()
 
-    def _vectors(self, passages: Sequence[Passage], progress: Callable[[int, int], None]) -> Floats:
-        """Of rows the question's, as a question; of other passages the text's. What stands there twice is read once."""
-        assert self.encoder is not None
-        texts = [("query", p.question) if p.question is not None else ("passage", p.text) for p in passages]
-        found = np.zeros((len(passages), self.encoder.width), np.float32)
-        places: dict[tuple[str, str], list[int]] = {}
-        for at, one in enumerate(texts):
-            places.setdefault(one, []).append(at)
-        done = 0
-        for role in ("query", "passage"):
-            own = [text for kind, text in places if kind == role and text.strip()]
-            for at in range(0, len(own), _AT_ONCE):
-                part = own[at : at + _AT_ONCE]
-                for text, vector in zip(part, self.encoder.encode(part, role), strict=True):
-                    found[places[role, text]] = vector
-                    done += len(places[role, text])
-                progress(done, len(passages))
-        return found
+    def _entries(self, passages: Sequence[Passage], progress: Callable[[int, int], None]) -> list[Entry]:
+        """Passages with what is searched of them. Of a row both sides are read, and the mean of the two vectors is
+        kept: a cosine with the mean is the mean of the cosines. What stands there twice is read once."""
+        texts = search_texts(passages)
+        search = ["\n".join(filter(None, pair)) for pair in texts]
+        if self.encoders is None:
+            return [Entry(p, s) for p, s in zip(passages, search, strict=True)]
+        which = [self.encoders.which(text) for text in search]
+        wanted: dict[tuple[int, str, str], list[int]] = {}
+        for at, (question, answer) in enumerate(texts):
+            for role, text in (("query", question), ("passage", answer)):
+                if text:
+                    wanted.setdefault((which[at], role, text), []).append(at)
+        sums, sides = np.zeros((len(passages), self.encoders.width), np.float32), np.zeros(len(passages), np.int32)
+        keys, done = sorted(wanted, key=lambda key: key[:2]), 0
+        while done < len(keys):
+            encoder, role = keys[done][:2]
+            part = [key for key in keys[done : done + _AT_ONCE] if key[:2] == (encoder, role)]
+            for key, vector in zip(part, self.encoders.encode(encoder, [key[2] for key in part], role), strict=True):
+                sums[wanted[key]] += vector
+                sides[wanted[key]] += 1
+            done += len(part)
+            progress(len(passages) * done // len(keys), len(passages))
+        means = sums / np.maximum(sides, 1)[:, None]
+        return [Entry(p, search[at], which[at], means[at] if sides[at] else None) for at, p in enumerate(passages)]

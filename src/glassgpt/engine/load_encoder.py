@@ -1,5 +1,5 @@
-"""Loading an encoder, that turns texts into vectors: `e5-small` of the catalog, or a Hugging Face folder of BERT's
-family."""
+"""Loading an encoder, that turns texts into vectors: `e5-small` or `minilm` of the catalog, or a Hugging Face folder of
+BERT's family."""
 
 from __future__ import annotations
 
@@ -54,6 +54,8 @@ def load_encoder(name: str = DEFAULT, *, precision: str = "auto", threads: int =
         FormatError: it is no encoder, or damaged.
     """
     path = locate(name, pull_missing=pull_missing)
+    if path.name == "model.safetensors":
+        path = path.parent
     threads = threads or thread_budget()
     tokenizer: EncoderTokenizer
     if is_e5(path):

