@@ -135,7 +135,7 @@ def tune(knowledge: Knowledge, encoders: Encoders) -> None:
                         hit = known.search(q["question"], 1)[0]
                         scale = SCALES[kind]
                         limit = scale.known if hit.passage.question else scale.known_text
-                        odds = math.log(hit.confidence / (1 - hit.confidence))
+                        odds = math.log(hit.score / (1 - hit.score))
                         sums.setdefault(file, []).append(limit + odds * scale.step)
             at, others = float(np.quantile(sums["shop"], 0.05)), np.array(sums["unanswerable"])
             print(f"{name} {language}: 5 % of the answerable below {at:.3f} (median {np.median(sums['shop']):.3f}); of "

@@ -68,7 +68,7 @@ def test_each_row_is_found_by_its_own_question(knowledge: Knowledge):
     for question, answer in ROWS.items():
         hits = knowledge.search(question)
         assert hits[0].passage.answer == answer and hits[0].source == "faq.csv" and hits[0].known
-        assert [h.confidence for h in hits] == sorted((h.confidence for h in hits), reverse=True)
+        assert [h.score for h in hits] == sorted((h.score for h in hits), reverse=True)
 
 
 def test_two_chinese_characters_find_the_row_and_traditional_finds_simplified(knowledge: Knowledge):
@@ -118,15 +118,25 @@ def test_what_was_added_is_there_after_opening_again(tmp_path: Path):
     assert encoder.read == [] and len(second) == 5
     for old, new in zip(before, [second.search(q) for q in ROWS], strict=True):
         assert [h.passage for h in old] == [h.passage for h in new]
-        np.testing.assert_allclose([h.confidence for h in old], [h.confidence for h in new], atol=1e-3)
+        np.testing.assert_allclose([h.score for h in old], [h.score for h in new], atol=1e-3)
 
 
-def test_another_encoder_makes_the_vectors_anew_when_the_file_is_added_again(tmp_path: Path):
+def test_another_encoder_reads_what_is_in_the_index_anew_and_none_leaves_it_as_it_is(tmp_path: Path):
     Knowledge(tmp_path / "k.db").add("faq.csv", "1", rows(ROWS))
-    knowledge = Knowledge(tmp_path / "k.db", Encoders(Hashes()))
-    assert knowledge.search("How do I return a teapot?")[0].meaning == 0  # found by its words
-    assert not knowledge.add("faq.csv", "1", rows(ROWS)).unchanged
-    assert knowledge.search("How do I return a teapot?")[0].meaning > 0.4
+    question = "How do I return a teapot?"
+    assert Knowledge(tmp_path / "k.db").search(question)[0].meaning is None
+    first = Hashes()
+    assert Knowledge(tmp_path / "k.db", Encoders(first)).search(question)[0].meaning > 0.4
+    assert len(first.read) > 2 * len(ROWS) - 1
+    assert Knowledge(tmp_path / "k.db").search(question)[0].meaning is None  # words alone, and nothing is lost
+    again = Hashes()
+    knowledge = Knowledge(tmp_path / "k.db", Encoders(again))
+    assert again.read == [] and knowledge.add("faq.csv", "1", rows(ROWS)).unchanged
+    other = Salted()
+    assert Knowledge(tmp_path / "k.db", Encoders(other)).search(question)[0].meaning > 0.4
+    assert [(s.name, s.sha256, s.encoder) for s in Knowledge(tmp_path / "k.db").sources()] == [
+        ("faq.csv", "1", "salted")
+    ]
 
 
 class Salted(Hashes):

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from glassgpt.core.errors import InputError
 from glassgpt.engine.language_model import LanguageModel
-from glassgpt.engine.request import Completion, sampling_settings
+from glassgpt.engine.request import Completion, Piece, PieceStream, sampling_settings
 from glassgpt.text.template import Encoded, Message
 
 # Small models wander at higher temperatures and lose the thread under a repetition penalty; compared in docs/log.md.
@@ -21,22 +21,25 @@ class Reply(str):
 
     - `finish_reason`: "stop"; "length" when the token limit cut it off; "interrupted" when the user did.
     - `left_out`: the earlier messages that no longer fitted the model's context when it was written.
-    - `tokens`: how many were generated.
+    - `tokens`: how many were generated; `read`: how many the prompt has.
     - `completion`: how it was generated, for `model.receipt`; None where it did not come to its end.
+    - `plan`: of an assistant's reply, how it came about (`assistant.Plan`).
     """
 
     finish_reason: str
     left_out: tuple[Message, ...]
     tokens: int
+    read: int
     completion: Completion | None
+    plan: Any = None
 
     def __new__(
         cls, text: str, finish_reason: str, left_out: tuple[Message, ...] = (), tokens: int = 0,
-        completion: Completion | None = None,
+        completion: Completion | None = None, read: int = 0,
     ) -> Reply:  # fmt: skip
         reply = super().__new__(cls, text)
         reply.finish_reason, reply.left_out, reply.tokens = finish_reason, left_out, tokens
-        reply.completion = completion
+        reply.completion, reply.read = completion, read
         return reply
 
 
@@ -79,6 +82,10 @@ class Chat:
             raise InputError("the system message is empty", hint="Give some instructions, or leave it out.")
         self.system = system
 
+    def greeting(self, language: str) -> str:
+        """What is said before the first message; "" for nothing."""
+        return ""
+
     def reset(self) -> None:
         """Forget the conversation; the instructions stay."""
         self.messages, self.reply = [], None
@@ -98,22 +105,29 @@ class Chat:
         if not isinstance(text, str) or not text.strip():
             raise InputError("the message is empty", hint="Type something to say.")
         question: Message = {"role": "user", "content": text}
-        fitted = fit(self, [*self.messages, question], self.model.context_length, self._reserve())
-        pieces = self.model.stream_pieces(
-            fitted.ids,
+        fitted, pieces = self._begin([*self.messages, question])
+        return self._run(question, fitted, pieces)
+
+    def _begin(self, messages: list[Message]) -> tuple[Fitted, Iterator[Piece]]:
+        """What of the conversation goes to the model, and the reply's pieces."""
+        fitted = fit(self, messages, self.model.context_length, self._reserve())
+        return fitted, self._written(fitted.ids)
+
+    def _written(self, ids: list[int]) -> PieceStream:
+        return self.model.stream_pieces(
+            ids,
             max_new_tokens=self._reserve(),
             stop=self.template.stop_strings,
             end_ids=self.template.stop_ids(self.model.tokenizer),
             **self.sampling,
         )
-        return self._run(question, fitted, pieces)
 
     def encode(self, messages: list[Message]) -> Encoded:
         """Messages as the ids of a prompt, the system message included."""
         system: list[Message] = [{"role": "system", "content": self.system}] if self.system is not None else []
         return self.template.encode(self.model.tokenizer, system + messages, add_generation_prompt=True)
 
-    def _run(self, question: Message, fitted: Fitted, pieces: Iterator[Any]) -> Iterator[str]:
+    def _run(self, question: Message, fitted: Fitted, pieces: Iterator[Piece]) -> Iterator[str]:
         written, count, finish = "", 0, "interrupted"
         try:
             for piece in pieces:
@@ -132,7 +146,8 @@ class Chat:
     def _remember(
         self, question: Message, written: str, finish: str, fitted: Fitted, count: int, completion: Completion | None
     ) -> None:
-        self.reply = Reply(self.template.reply(written), finish, fitted.left_out, count, completion)
+        self.reply = Reply(self.template.reply(written), finish, fitted.left_out, count, completion,
+                           len(fitted.ids))  # fmt: skip
         self.messages += [question, {"role": "assistant", "content": str(self.reply)}]
 
     def _reserve(self) -> int:

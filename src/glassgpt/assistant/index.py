@@ -30,26 +30,26 @@ _APPLICATION, _VERSION = 0x676C6B6E, 1  # "glkn"
 # No id is given twice: who follows the file tells a new content from the old one by it.
 _SCHEMA = """
 CREATE TABLE sources (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE, sha256 TEXT NOT NULL,
-                      added REAL NOT NULL, notes TEXT NOT NULL) STRICT;
+                      added REAL NOT NULL, notes TEXT NOT NULL, encoder TEXT NOT NULL) STRICT;
 CREATE TABLE passages (id INTEGER PRIMARY KEY AUTOINCREMENT,
                        source INTEGER NOT NULL REFERENCES sources ON DELETE CASCADE, number INTEGER NOT NULL,
                        place TEXT NOT NULL, text TEXT NOT NULL, question TEXT, answer TEXT,
                        search TEXT NOT NULL, encoder INTEGER NOT NULL, vector BLOB, UNIQUE (source, number)) STRICT;
-CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 """
-_ENCODER = "encoder"
 _HOLES = 10_000  # places of removed passages that may be kept
 
 
 @dataclass(frozen=True)
 class Source:
-    """A file that was added: its name, the hash of its content, when, how many passages, and what was told of it."""
+    """A file that was added: its name, the hash of its content, when, how many passages, what was told of it, and what
+    its vectors were made with ("": there are none)."""
 
     name: str
     sha256: str
     added: float
     passages: int
     notes: tuple[str, ...]
+    encoder: str
 
 
 @dataclass(frozen=True)
@@ -96,17 +96,17 @@ class Index:
 
     Args:
         path: the SQLite file; made where there is none. None: in memory alone.
-        encoder: what the vectors were made with; they are thrown away, and made anew by whoever adds, where it is
-            another one.
+        encoder: what vectors are made with. Those of another one are not searched, and stay as they are.
         width: how many numbers a vector has; 0: there are none.
+        load: whether it will be searched; to list and to remove, it need not be read.
 
     Raises:
         FormatError: the file is damaged, of something else, or of a later version.
         GlassError: it cannot be opened.
     """
 
-    def __init__(self, path: Path | None, encoder: str = "", width: int = 0) -> None:
-        self.path, self.encoder, self.width = path, encoder, width
+    def __init__(self, path: Path | None, encoder: str = "", width: int = 0, *, load: bool = True) -> None:
+        self.path, self.encoder, self.width, self._loads = path, encoder, width, load
         self._lock = threading.RLock()
         with self._telling():
             if path is not None:
@@ -124,10 +124,22 @@ class Index:
         with self._lock, self._telling():
             self._follow()
             rows = self._db.execute(
-                "SELECT name, sha256, added, (SELECT count(*) FROM passages WHERE source = s.id), notes FROM sources s "
-                "ORDER BY id"
+                "SELECT name, sha256, added, (SELECT count(*) FROM passages WHERE source = s.id), notes, encoder "
+                "FROM sources s ORDER BY id"
             ).fetchall()
-        return [Source(name, sha, added, count, tuple(json.loads(notes))) for name, sha, added, count, notes in rows]
+        return [
+            Source(name, sha256, added, count, tuple(json.loads(notes)), encoder)
+            for name, sha256, added, count, notes, encoder in rows
+        ]
+
+    def passages(self, name: str) -> list[Passage]:
+        """Those of a file, in its order."""
+        with self._lock, self._telling():
+            rows = self._db.execute(
+                "SELECT text, question, answer, place, number FROM passages WHERE source = "
+                "(SELECT id FROM sources WHERE name = ?) ORDER BY number", (name,)
+            ).fetchall()  # fmt: skip
+        return [Passage(*row) for row in rows]
 
     def __len__(self) -> int:
         return len(self._words)
@@ -148,8 +160,10 @@ class Index:
         with self._lock, self._telling():
             with self._transaction():
                 self._db.execute("DELETE FROM sources WHERE name = ?", (name,))
-                source = self._db.execute("INSERT INTO sources (name, sha256, added, notes) VALUES (?, ?, ?, ?)",
-                                          (name, sha256, time.time(), json.dumps(list(notes)))).lastrowid  # fmt: skip
+                source = self._db.execute(
+                    "INSERT INTO sources (name, sha256, added, notes, encoder) VALUES (?, ?, ?, ?, ?)",
+                    (name, sha256, time.time(), json.dumps(list(notes)), self.encoder),
+                ).lastrowid
                 self._db.executemany(
                     "INSERT INTO passages (source, number, place, text, question, answer, search, encoder, vector) "
                     "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -200,6 +214,8 @@ class Index:
 
     def _follow(self, changed: bool = False) -> None:
         """Bring the arrays to what the file holds, where this or another process changed it."""
+        if not self._loads:
+            return
         seen = self._db.execute("PRAGMA data_version").fetchone()[0]
         if seen == self._seen and not changed:
             return
@@ -224,8 +240,9 @@ class Index:
         first = len(self._ids)
         self._sources[source] = range(first, first)
         for id, search, row, encoder, vector in self._db.execute(
-            "SELECT id, search, answer IS NOT NULL AND question IS NOT NULL, encoder, vector FROM passages "
-            "WHERE source = ? ORDER BY number", (source,)
+            "SELECT p.id, p.search, p.answer IS NOT NULL AND p.question IS NOT NULL, p.encoder, "
+            "CASE s.encoder WHEN ? THEN p.vector END FROM passages p JOIN sources s ON s.id = p.source "
+            "WHERE s.id = ? ORDER BY p.number", (self.encoder, source)
         ):  # fmt: skip
             number = self._words.add(terms(search))
             if number >= len(self._there):
@@ -263,12 +280,6 @@ class Index:
             )
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA secure_delete = ON")  # what is removed is gone
-        known = db.execute("SELECT value FROM facts WHERE name = ?", (_ENCODER,)).fetchone()
-        if (known[0] if known else "") != self.encoder:
-            with self._transaction():
-                db.execute("UPDATE passages SET vector = NULL")
-                db.execute("UPDATE sources SET sha256 = ''")  # so that adding the files again makes new ones
-                db.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (_ENCODER, self.encoder))
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:

@@ -2,8 +2,8 @@
 
 A question is compared with every passage in two ways: by the share of its words that a passage has, weighed by how
 rare they are (`bm25`), and by the cosine of vectors that small encoders give to both (`encoders`). A row of a question
-and an answer is compared with both. Their sum ranks, and says how sure it is that the best one answers; how that was
-measured stands in docs/log.md.
+and an answer is compared with both. Their sum ranks, and the best is taken for the answer from a limit on, which was
+measured (docs/log.md).
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ _LONGEST_QUESTION = 4000  # characters
 
 @dataclass(frozen=True)
 class Scale:
-    """How a cosine and a share of words become a confidence.
+    """How a cosine and a share of words become a score.
 
     - `words`: what a share of 1 adds to a cosine.
-    - `known`: the sum from which a row of a question and an answer is taken for the answer: a confidence of 1/2.
+    - `known`: the sum from which a row of a question and an answer is taken for the answer: a score of 1/2.
       `known_text`: the same for a piece of a text.
-    - `step`: what more, from there, makes it e times as likely.
+    - `step`: what more, from there, makes the odds e times as good.
     """
 
     words: float
@@ -56,20 +56,20 @@ class Hit:
     """A passage that was found.
 
     - `source`: the file, and `passage.place` where in it.
-    - `confidence`: how sure it is that it answers, from 0 to 1.
+    - `score`: how well it fits, from 0 to 1; from 1/2 on it is taken for the answer.
     - `words`, `meaning`: the share of the question's words, and the cosine (None where no encoder read both).
     """
 
     source: str
     passage: Passage
-    confidence: float
+    score: float
     words: float
     meaning: float | None
 
     @property
     def known(self) -> bool:
-        """Whether it is sure enough to be an answer."""
-        return self.confidence >= 0.5
+        """Whether it fits well enough to be the answer."""
+        return self.score >= 0.5
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class Knowledge:
 
     Args:
         path: where the index is kept; None: in memory alone.
-        encoders: turn texts into vectors; None: words alone are compared.
+        encoders: turn texts into vectors; None: words alone are compared. Files that others have read are read anew.
     """
 
     def __init__(self, path: Path | None = None, encoders: Encoders | None = None,
@@ -96,6 +96,11 @@ class Knowledge:
         self.scales = scales or (SCALES if encoders else {MULTILINGUAL: WORDS_ALONE})
         self._index = Index(path, encoders.name if encoders else "", encoders.width if encoders else 0)
         self._adding = threading.Lock()
+        if encoders:
+            for source in self._index.sources():  # read by others, or by none: the passages are all there
+                if source.encoder != encoders.name:
+                    entries = self._entries(self._index.passages(source.name), lambda done, all: None)
+                    self._index.put(source.name, source.sha256, entries, source.notes)
 
     def add(self, name: str, sha256: str, passages: Sequence[Passage], notes: Sequence[str] = (),
             progress: Callable[[int, int], None] = lambda done, all: None) -> Added:  # fmt: skip
@@ -114,15 +119,8 @@ class Knowledge:
 
     def remove(self, name: str) -> None:
         """Forget a file; raises NotFoundError where there is none of that name."""
-        if not self._index.drop(name):
-            known = [source.name for source in self._index.sources()]
-            near = nearest(name, known)
-            raise NotFoundError(
-                "no file {name} has been added",
-                hint="Did you mean {near}?" if near else "`glassgpt knowledge list` shows those that were.",
-                name=name,
-                near=near,
-            )
+        check_known(name, [source.name for source in self._index.sources()])
+        self._index.drop(name)
 
     def sources(self) -> list[Source]:
         """The files, in the order in which they were added."""
@@ -159,12 +157,12 @@ class Knowledge:
             if stored is None:
                 continue
             meaning = float(match.cosines[number]) if match.encoders[number] in vectors else None
-            confidence = 1 / (1 + np.exp(-np.float64(scores[number])))
-            found.append(Hit(stored.source, stored.passage, float(confidence), float(match.words[number]), meaning))
+            score = 1 / (1 + np.exp(-np.float64(scores[number])))
+            found.append(Hit(stored.source, stored.passage, float(score), float(match.words[number]), meaning))
         return found
 
     def _scores(self, match: Match) -> Floats:
-        """The logarithm of the odds that each passage answers; minus infinity for what has nothing in common."""
+        """How far each passage is above the limit, in steps; minus infinity for what has nothing in common."""
         scores = np.full(len(match.words), -np.inf, np.float32)
         for encoder, scale in self.scales.items():
             fit = match.cosines + np.float32(scale.words) * match.words
@@ -202,3 +200,15 @@ class Knowledge:
             progress(len(passages) * done // len(keys), len(passages))
         means = sums / np.maximum(sides, 1)[:, None]
         return [Entry(p, search[at], which[at], means[at] if sides[at] else None) for at, p in enumerate(passages)]
+
+
+def check_known(name: str, known: Sequence[str]) -> None:
+    """Raises NotFoundError, with the nearest name, where a file is not among those that were added."""
+    if name not in known:
+        near = nearest(name, list(known))
+        raise NotFoundError(
+            "no file {name} has been added",
+            hint="Did you mean {near}?" if near else "`glassgpt knowledge list` shows those that were.",
+            name=name,
+            near=near,
+        )

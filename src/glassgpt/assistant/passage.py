@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import unicodedata
 from dataclasses import dataclass
 
-from glassgpt.core.words import Sentence
+from glassgpt.core.words import Sentence, say
 
 
 @dataclass(frozen=True)
@@ -24,10 +23,19 @@ class Passage:
     place: str
     number: int
 
-    @property
-    def search_text(self) -> str:
-        """The text to search by: full width, ligatures and composed characters made alike (NFKC), nothing else."""
-        return unicodedata.normalize("NFKC", self.text)
+
+# What a place begins with, and what may follow it, as the readers of files write it.
+_PLACES = {
+    "row": Sentence("row {at}"), "record": Sentence("record {at}"), "page": Sentence("page {at}"),
+    "line": Sentence("line {at}"), "lines": Sentence("lines {at}"), "paragraph": Sentence("paragraph {at}"),
+    "paragraphs": Sentence("paragraphs {at}"), "section": Sentence("section {at}"),
+}  # fmt: skip
+
+
+def place_text(place: str, language: str) -> str:
+    """A passage's place in `language`."""
+    kind, _, at = place.partition(" ")
+    return say(_PLACES[kind].template, language, at=at) if kind in _PLACES and at else place
 
 
 class Note(str):

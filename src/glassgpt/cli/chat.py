@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from glassgpt.cli.options import (
+    add_assistant_options,
     add_draft_option,
     add_model_options,
     add_sampling_options,
+    load_assistant,
     load_model,
     note,
     print_json,
@@ -41,6 +43,7 @@ def add_parser(verbs: Any, common: argparse.ArgumentParser, language: str) -> No
     parser.add_argument(
         "--system", metavar="TEXT", help=say("instructions that stand before the conversation", language)
     )
+    add_assistant_options(parser, language)
     parser.add_argument("--message", metavar="TEXT", help=say("say this, print the reply and exit", language))
     add_sampling_options(parser, language, DEFAULTS)
     parser.add_argument("--json", action="store_true", help=say("with --message: print the reply as JSON", language))
@@ -51,12 +54,19 @@ def run(args: argparse.Namespace) -> int:
     """One message, or a conversation until /exit or the end of the input."""
     if args.json and args.message is None:
         raise GlassError("--json needs --message", hint='Try: glassgpt chat --message "Hello" --json.')
+    given = load_assistant(args)
     model, _ = load_model(args)
+    from glassgpt.assistant.assistant import Assistant, AssistantChat
     from glassgpt.assistant.conversation import Chat
     from glassgpt.engine.load import load
 
     def talk_to(model: LanguageModel) -> Chat:
-        return Chat(model, args.system, max_new_tokens=args.max_new_tokens, **sampling_given(args))
+        settings = {"max_new_tokens": args.max_new_tokens} | sampling_given(args)
+        if given is None:
+            return Chat(model, args.system, **settings)
+        chat = AssistantChat(Assistant(model, *given), **settings)
+        chat.set_system(args.system)
+        return chat
 
     if args.message is None:
 
@@ -75,6 +85,8 @@ def run(args: argparse.Namespace) -> int:
                 "finish_reason": reply.finish_reason,
                 "tokens": reply.tokens,
                 "left_out": list(reply.left_out),
+                "kind": reply.plan.kind if reply.plan else "model",
+                "sources": [vars(source) for source in reply.plan.sources] if reply.plan else [],
                 "receipt": model.receipt(reply.completion).to_dict() if reply.completion else None,
             }
         )
@@ -107,6 +119,8 @@ class Conversation:
             model=self.chat.model.name,
         )
         self.say("/build makes a model of your own from a file of questions and answers (/build alone: from a sample).")
+        if greeting := self.chat.greeting(self.language):
+            print(f"\n{greeting}\n", flush=True)
         while True:
             try:
                 line = input("> " if self.interactive else "").strip()
@@ -228,7 +242,9 @@ def _print_stream(chat: Chat, message: str) -> None:
 
 
 def _tell(reply: Reply, language: str) -> None:
-    """What the user should know beside the text: left out turns, a reply cut off."""
+    """What the user should know beside the text: where it comes from, left out turns, a reply cut off."""
+    if reply.plan is not None and reply.plan.footer():
+        note(reply.plan.footer())
     if reply.left_out:
         note(say("(The conversation has outgrown the model's context: its first {count} messages were left out, from "
                  "“{first}” on.)", language, count=len(reply.left_out),

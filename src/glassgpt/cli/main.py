@@ -23,6 +23,7 @@ from glassgpt.cli import (
     evaluate,
     finetune,
     generate,
+    knowledge,
     models,
     pretrain,
     serve,
@@ -32,7 +33,22 @@ from glassgpt.cli import (
 from glassgpt.core.errors import GlassError
 from glassgpt.core.words import LANGUAGES, choose_language, say
 
-VERBS = (chat, generate, serve, models, build, clean, doctor, tokenizer, pretrain, finetune, verify, evaluate, bench)
+VERBS = (
+    chat,
+    generate,
+    serve,
+    knowledge,
+    models,
+    build,
+    clean,
+    doctor,
+    tokenizer,
+    pretrain,
+    finetune,
+    verify,
+    evaluate,
+    bench,
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -12,6 +12,8 @@ from glassgpt.core.errors import ConfigError
 from glassgpt.core.words import say
 
 if TYPE_CHECKING:
+    from glassgpt.assistant.knowledge import Knowledge
+    from glassgpt.assistant.persona import Persona
     from glassgpt.engine.language_model import LanguageModel
 
 DEFAULT_MODEL = "smollm2"
@@ -53,6 +55,42 @@ def add_draft_option(parser: argparse.ArgumentParser, language: str) -> None:
         "--draft", metavar="M",
         help=say("a smaller model with the same tokenizer, which guesses ahead; replies stay the same", language),
     )  # fmt: skip
+
+
+def add_assistant_options(parser: argparse.ArgumentParser, language: str) -> None:
+    """--persona and --knowledge, for the verbs that talk."""
+    parser.add_argument(
+        "--persona", metavar="P",
+        help=say("an assistant: a TOML file, customer-service or virtual-assistant", language),
+    )  # fmt: skip
+    parser.add_argument(
+        "--knowledge", action="append", default=[], metavar="FILE",
+        help=say("what it answers from: a file, a folder, or an index of `glassgpt knowledge`; give it again for more",
+                 language),
+    )  # fmt: skip
+
+
+def load_assistant(args: argparse.Namespace) -> tuple[Persona, Knowledge | None] | None:
+    """The persona and the knowledge that the options name; None where they name neither."""
+    if args.persona is None and not args.knowledge:
+        return None
+    from glassgpt.assistant.persona import load_persona
+
+    persona = load_persona(args.persona or "customer-service")
+    files = [str(persona.folder / file) for file in persona.knowledge] + args.knowledge
+    if not files:
+        return persona, None
+    from glassgpt.assistant.encoders import load_encoders
+    from glassgpt.assistant.knowledge_files import open_knowledge
+    from glassgpt.cli.knowledge import progress, tell, told
+
+    knowledge, found = open_knowledge(files, load_encoders(), progress())
+    for one in found.added:
+        if not one.unchanged:
+            note(told(one, args.language))
+            tell(one.notes, args.language)
+    tell(found.notes, args.language)
+    return persona, knowledge
 
 
 def add_sampling_options(parser: argparse.ArgumentParser, language: str, defaults: dict[str, Any]) -> None:

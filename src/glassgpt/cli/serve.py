@@ -7,9 +7,10 @@ import ipaddress
 import json
 import os
 import secrets
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from glassgpt.cli.options import DEFAULT_MODEL, note, print_json
+from glassgpt.cli.options import DEFAULT_MODEL, add_assistant_options, load_assistant, note, print_json
 from glassgpt.core.errors import ConfigError
 from glassgpt.core.words import say
 
@@ -29,6 +30,7 @@ def add_parser(verbs: Any, common: argparse.ArgumentParser, language: str) -> No
         help=say("a name from `glassgpt models`, a run, a folder, a .gguf file or a hub id; give it again for more "
                  "models (default: {name})", language, name=DEFAULT_MODEL),
     )  # fmt: skip
+    add_assistant_options(parser, language)
     about = say("the address to listen on (default: {value})", language, value="127.0.0.1")
     parser.add_argument("--host", default="127.0.0.1", metavar="H", help=about)
     parser.add_argument("--port", type=int, default=PORT, metavar="P",
@@ -62,6 +64,7 @@ def run(args: argparse.Namespace) -> int:
     """Serve until SIGTERM or Ctrl-C."""
     if args.self_test is not None:
         return _self_test(args)
+    from glassgpt.assistant.assistant import Assistant
     from glassgpt.core.threads import use_threads
     from glassgpt.engine.language_model import LanguageModel
     from glassgpt.engine.load import load
@@ -83,6 +86,7 @@ def run(args: argparse.Namespace) -> int:
     models = args.model or [DEFAULT_MODEL]
     for model in models:
         find_model(model, pull_missing=True)  # each is there, or that is said now and not to a client
+    given = load_assistant(args)
     socket = listen(args.host, args.port)
     host, port = socket.getsockname()[:2]
 
@@ -91,6 +95,10 @@ def run(args: argparse.Namespace) -> int:
 
     hub = Hub(models, load_one, int(args.memory * 1e9))
     hub.load_first()
+    if given is not None:
+        persona, knowledge = given
+        name = Path(args.persona or "customer-service").stem
+        hub.add_assistant(name, lambda model: Assistant(model, persona, knowledge))
     names = ["127.0.0.1", "localhost", "::1", *([] if _any(args.host) else [args.host]), *args.allow_host]
     app = make_app(hub, Keys(keys), ServerSettings(names, args.allow_origin, log_messages=args.log_messages))
     shown = f"http://{'localhost' if _any(host) else f'[{host}]' if ':' in host else host}:{port}"

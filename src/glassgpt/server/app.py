@@ -24,6 +24,7 @@ from glassgpt.core.errors import GlassError
 from glassgpt.engine.language_model import LanguageModel
 from glassgpt.server.answer import Answer, Event
 from glassgpt.server.ask import Ask, prepare, prepare_all
+from glassgpt.server.assistants import AssistantAnswer, check
 from glassgpt.server.chat import ChatRequest, ChatWriter
 from glassgpt.server.completions import CompletionRequest, CompletionWriter
 from glassgpt.server.embeddings import EmbeddingsRequest, embed
@@ -111,6 +112,7 @@ class _Server:
 
     async def completions(self, request: Request) -> Response:
         body = await _parsed(CompletionRequest, request)
+        self._plain(body.model)
 
         def writer(model: LanguageModel, answer: Answer) -> CompletionWriter:
             echoes = [p if isinstance(p, str) else model.tokenizer.decode(p) for p in body.prompts()]
@@ -128,12 +130,14 @@ class _Server:
 
     async def count_tokens(self, request: Request) -> Response:
         body = await _parsed(CountRequest, request)
+        self._plain(body.model)
         async with self._held(body.model) as (_, model):
             prepared = await asyncio.to_thread(prepare, model, body.ask())
             return JSONResponse({"input_tokens": prepared.prompt_tokens})
 
     async def embeddings(self, request: Request) -> Response:
         body = await _parsed(EmbeddingsRequest, request)
+        self._plain(body.model)
         async with self._held(body.model) as (_, model):
             return JSONResponse(await until_gone(request.receive, embed(model, body)))
 
@@ -157,7 +161,7 @@ class _Server:
         return PlainTextResponse(self.metrics.text(), media_type="text/plain; version=0.0.4")
 
     async def _reply(self, request: Request, body: _Asking, asks: Sequence[Ask],
-                     writer_of: Callable[[LanguageModel, Answer], Writer]) -> Response:  # fmt: skip
+                     writer_of: Callable[[LanguageModel, Any], Writer]) -> Response:  # fmt: skip
         """The answer, whole or as a stream."""
         async with self._held(body.model) as (held, model):
             answer = await self._answer(request, body.model, model, asks)
@@ -170,6 +174,11 @@ class _Server:
             stream.held = held.pop_all()
             return stream
 
+    def _plain(self, name: str) -> None:
+        """Raises Problem (400) where it is an assistant."""
+        if self.hub.entry(name).assistant is not None:
+            raise Problem(400, "this model is an assistant: it answers messages alone", param="model")
+
     @asynccontextmanager
     async def _held(self, name: str) -> AsyncIterator[tuple[AsyncExitStack, LanguageModel]]:
         """The model, for as long as it is needed: a stream takes over what holds it."""
@@ -177,12 +186,19 @@ class _Server:
             model = await stack.enter_async_context(self.hub.use(name))
             yield stack, model
 
-    async def _answer(self, request: Request, name: str, model: LanguageModel, asks: Sequence[Ask]) -> Answer:
-        if request.state.size <= _SMALL:
-            prepared = prepare_all(model, asks)
+    async def _answer(
+        self, request: Request, name: str, model: LanguageModel, asks: Sequence[Ask]
+    ) -> Answer | AssistantAnswer:
+        answer: Answer | AssistantAnswer
+        make = self.hub.entry(name).assistant
+        if make is not None:
+            check(asks[0])
+            answer = AssistantAnswer(make(model), asks[0])
+        elif request.state.size <= _SMALL:
+            answer = Answer(prepare_all(model, asks))
         else:
-            prepared = await asyncio.to_thread(prepare_all, model, asks)
-        answer, note, began = Answer(prepared), request.state.note, time.monotonic()
+            answer = Answer(await asyncio.to_thread(prepare_all, model, asks))
+        note, began = request.state.note, time.monotonic()
         read = answer.prompt_tokens
         note |= {"model": name, "prompt_tokens": read, "completion_tokens": 0}
         if self.settings.log_messages:

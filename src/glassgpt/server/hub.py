@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from glassgpt.assistant.assistant import Assistant
 from glassgpt.core.errors import ConfigError, nearest
 from glassgpt.engine.engine import Engine
 from glassgpt.engine.language_model import LanguageModel
@@ -26,7 +27,8 @@ class Entry:
 
     Attributes:
         name: what clients call it.
-        source: what `load` is given.
+        source: what `load` is given; of an assistant, the name of its model.
+        assistant: makes an assistant of a model, where that is what answers.
         users: requests that are being answered by it.
         size: bytes of its weights and its cache, once it is loaded.
     """
@@ -39,6 +41,7 @@ class Entry:
     size: int = 0
     used_at: float = 0.0
     loading: asyncio.Task[None] | None = None
+    assistant: Callable[[LanguageModel], Assistant] | None = None
 
 
 class Hub:
@@ -61,6 +64,18 @@ class Hub:
         self.load, self.memory = load, memory
         self._turn = asyncio.Lock()  # one model is loaded at a time
         self._turnstile = asyncio.Lock()
+
+    def add_assistant(self, name: str, make: Callable[[LanguageModel], Assistant], model: str | None = None) -> None:
+        """Offer an assistant under a name of its own; its model is the first one unless named.
+
+        Raises:
+            ConfigError: a model has that name.
+        """
+        if name in self.entries:
+            raise ConfigError(
+                "a model is called {name} already", hint="Give the persona's file another name.", name=name
+            )
+        self.entries[name] = Entry(name, model or next(iter(self.entries)), assistant=make)
 
     def entry(self, name: str) -> Entry:
         """The model of that name; raises Problem (404) where there is none."""
@@ -98,6 +113,10 @@ class Hub:
             GlassError: it cannot be loaded.
         """
         entry = self.entry(name)
+        if entry.assistant is not None:
+            async with self.use(entry.source) as model:
+                yield model
+            return
         entry.users += 1
         try:
             if entry.model is None:
