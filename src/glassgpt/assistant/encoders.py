@@ -6,7 +6,7 @@ question by each encoder that has read rows.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -70,9 +70,9 @@ class Encoders:
         assert encoder is not None
         return encoder.encode(texts, role)
 
-    def question(self, text: str) -> dict[int, Floats]:
-        """A question's vector by each encoder that may read it. The English one knows nothing else."""
-        kinds = {MULTILINGUAL, self.which(text)}
+    def question(self, text: str, read: Collection[int]) -> dict[int, Floats]:
+        """A question's vector by each encoder of `read` that may read it. The English one knows nothing else."""
+        kinds = {MULTILINGUAL, self.which(text)} & set(read)
         return {kind: np.asarray(self.encode(kind, [text], "query")[0]) for kind in kinds}
 
 

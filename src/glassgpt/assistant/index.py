@@ -188,6 +188,12 @@ class Index:
 
     # Searching it
 
+    def read_by(self) -> list[int]:
+        """The encoders whose vectors there are."""
+        with self._lock, self._telling():
+            self._follow()
+            return [encoder for encoder, (numbers, _) in self._read_by.items() if numbers]
+
     def match(self, words: Sequence[str], vectors: Mapping[int, Floats]) -> Match:
         """How well every passage fits a question's words and its vectors, by encoder."""
         with self._lock:

@@ -143,7 +143,7 @@ class Knowledge:
                 most=_LONGEST_QUESTION,
             )
         asked = plain(question)
-        vectors = {} if self.encoders is None or not asked else self.encoders.question(asked)
+        vectors = {} if self.encoders is None or not asked else self.encoders.question(asked, self._index.read_by())
         match = self._index.match(terms(asked), vectors)
         scores = self._scores(match)
         limit = max(1, min(limit, MOST_HITS, len(scores)))
