@@ -15,11 +15,8 @@ commit: a power cut can take the last seconds, never the rest.)
 from __future__ import annotations
 
 import atexit
-import json
 import time
-from concurrent.futures import Future, TimeoutError
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from sqlalchemy import URL, Connection, and_, delete, insert, or_, select, update
@@ -27,11 +24,21 @@ from sqlalchemy import URL, Connection, and_, delete, insert, or_, select, updat
 from glassgpt.assistant import store_schema as schema
 from glassgpt.assistant.store_database import Database
 from glassgpt.assistant.store_owner import Owner
+from glassgpt.assistant.store_queries import (
+    HEAD,
+    add_message,
+    no_conversation,
+    no_message,
+    one_conversation,
+    one_message,
+    put_conversation,
+    to_conversation,
+    to_message,
+)
+from glassgpt.assistant.store_reply import ReplyInProgress
 from glassgpt.assistant.store_rows import (
     DONE,
-    FAILED,
     INTERRUPTED,
-    MAX_MESSAGES,
     MAX_NAME,
     MAX_NOTE,
     MAX_PAGE,
@@ -49,88 +56,11 @@ from glassgpt.assistant.store_rows import (
     to_json,
 )
 from glassgpt.assistant.store_search import Query, forget, matches, remember, titles
-from glassgpt.assistant.store_writer import INTERVAL, PATIENCE, Draft, Writer
+from glassgpt.assistant.store_writer import INTERVAL, PATIENCE, Writer
 from glassgpt.assistant.terms import fold
-from glassgpt.core.errors import GlassError, InputError, NotFoundError
+from glassgpt.core.errors import InputError
 
-HEAD = "head"  # as a parent: the last message of the branch that is shown
 _messages, _conversations, _feedback = schema.messages.c, schema.conversations.c, schema.feedback.c
-
-
-class ReplyInProgress:
-    """A reply that is being written. As a context it is finished at its end, or failed with the error that left it."""
-
-    def __init__(self, store: Store, message: Message) -> None:
-        self._store, self.message = store, message
-        self._draft = Draft(message.id, dict(message.extras))
-        self._end: Future[None] | None = None
-        store._writer.open(self._draft)
-
-    @property
-    def id(self) -> str:
-        """Of its message."""
-        return self.message.id
-
-    @property
-    def saved(self) -> int:
-        """How many characters are committed."""
-        return self._draft.saved
-
-    def append(self, text: str) -> None:
-        """More text; returns at once.
-
-        Characters that no database takes become U+FFFD; their count goes into the extras ("replaced_characters").
-
-        Raises:
-            InputError: the reply is longer than MAX_TEXT, or has ended.
-            GlassError: the database is away and too much waits already.
-        """
-        self._store._writer.append(self._draft, text)
-
-    def finish(self, extras: dict[str, Any] | None = None, *, wait: bool = True, timeout: float | None = None) -> None:
-        """The reply is whole. With `wait` this returns when it is committed; see `wait`."""
-        self._finish(DONE, extras or {}, wait, timeout)
-
-    def interrupt(self, extras: dict[str, Any] | None = None, *, wait: bool = True) -> None:
-        """The user stopped it; what was written stays."""
-        self._finish(INTERRUPTED, extras or {}, wait, None)
-
-    def fail(self, why: str, *, wait: bool = True) -> None:
-        """It cannot be finished; what was written stays, and why (extras["failure"])."""
-        self._finish(FAILED, {"failure": why[:1000]}, wait, None)
-
-    def wait(self, timeout: float | None = None) -> None:
-        """Until the end that was said is committed.
-
-        Raises:
-            GlassError: it is not saved yet (the text is kept in memory and tried again), or the message was deleted.
-        """
-        if self._end is None:
-            raise InputError("the reply has not ended", hint="Finish it first.")
-        if self._end.done() and self._end.exception() is not None:
-            self._end = self._store._writer.finish(self._draft, self._draft.state, {})
-        try:
-            self._end.result(timeout)
-        except TimeoutError:
-            raise GlassError("the reply is not saved yet", hint="Wait longer, or see that the database runs.") from None
-
-    def _finish(self, state: str, extras: dict[str, Any], wait: bool, timeout: float | None) -> None:
-        self._end = self._store._writer.finish(self._draft, state, extras)
-        if wait:
-            self.wait(timeout)
-
-    def __enter__(self) -> ReplyInProgress:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        if self._end is not None:
-            return
-        if error is None:
-            self.finish()
-        elif isinstance(error, Exception):
-            self.fail(str(error) or type(error).__name__, wait=False)
-        else:  # Ctrl-C, or a stream that was closed
-            self.interrupt(wait=False)
 
 
 class Store:
@@ -194,7 +124,7 @@ class Store:
     def conversation(self, id: str) -> Conversation:
         """One conversation; raises NotFoundError."""
         with self.database.read() as connection:
-            return _conversation(connection, id)
+            return one_conversation(connection, id)
 
     def conversations(self, limit: int = 50, after: str = "") -> Page:
         """Conversations, the one changed last first. `after`: the `next` of the page before."""
@@ -212,7 +142,7 @@ class Store:
             query = query.where(or_(_conversations.updated < place, earlier))
         with self.database.read() as connection:
             rows = connection.execute(query.limit(limit + 1)).all()
-        found = tuple(_to_conversation(row) for row in rows[:limit])
+        found = tuple(to_conversation(row) for row in rows[:limit])
         return Page(found, f"{found[-1].updated!r}~{found[-1].id}" if len(rows) > limit else "")
 
     def rename(self, id: str, title: str) -> None:
@@ -220,7 +150,7 @@ class Store:
         title = checked_title(title)
 
         def work(connection: Connection) -> None:
-            _conversation(connection, id)
+            one_conversation(connection, id)
             connection.execute(update(schema.conversations).where(_conversations.id == id)
                                .values(title=title, folded=fold(title)))  # fmt: skip
 
@@ -233,10 +163,15 @@ class Store:
         VACUUM, which is asked for, and in what it archives. Raises NotFoundError.
         """
 
+        found: list[str] = []  # if only the answer to the commit is lost, it is gone at the second try
+
         def work(connection: Connection) -> list[str]:
             ids = [i for (i,) in connection.execute(select(_messages.id).where(_messages.conversation == id))]
             if not connection.execute(select(_conversations.id).where(_conversations.id == id)).first():
-                raise _no_conversation(id)
+                if found:
+                    return found[1:]
+                raise no_conversation(id)
+            found[:] = [id, *ids]
             forget(connection, id)
             messages = select(_messages.id).where(_messages.conversation == id)
             connection.execute(delete(schema.feedback).where(_feedback.message.in_(messages)))
@@ -260,7 +195,7 @@ class Store:
         to_json(extras)
         new = Message(new_id(), conversation, parent, checked_role(role), checked_text(text), time.time(), DONE,
                       extras or {})  # fmt: skip
-        return self._writer.do(lambda c: _add(c, new, None), len(text))
+        return self._writer.do(lambda c: add_message(c, new, None), len(text))
 
     def edit(self, message: str, text: str) -> Message:
         """Another text in the place of a message: a branch beside it, which becomes the head. The first one stays."""
@@ -284,23 +219,23 @@ class Store:
 
         def work(connection: Connection) -> Message:
             self._owner.sign(connection)
-            return _add(connection, new, self._owner.id)
+            return add_message(connection, new, self._owner.id)
 
-        return ReplyInProgress(self, self._writer.do(work))
+        return ReplyInProgress(self._writer, self._writer.do(work))
 
     def message(self, id: str) -> Message:
         """One message; raises NotFoundError."""
         with self.database.read() as connection:
-            return to_message(_message(connection, id))
+            return to_message(one_message(connection, id))
 
     def path(self, conversation: str, message: str | None = None) -> list[Message]:
         """The messages from the first to the head, or to `message`; raises NotFoundError."""
         with self.database.read() as connection:
-            last = message or _conversation(connection, conversation).head
+            last = message or one_conversation(connection, conversation).head
             if last is None:
                 return []
-            if _message(connection, last).conversation != conversation:
-                raise _no_message(last)
+            if one_message(connection, last).conversation != conversation:
+                raise no_message(last)
             up = select(_messages.id, _messages.parent).where(_messages.id == last).cte("up", recursive=True)
             above = schema.messages.alias()
             up = up.union(select(above.c.id, above.c.parent).join(up, above.c.id == up.c.parent))
@@ -315,14 +250,14 @@ class Store:
     def tree(self, conversation: str) -> list[Message]:
         """All messages of all branches, in the order in which they came; raises NotFoundError."""
         with self.database.read() as connection:
-            _conversation(connection, conversation)
+            one_conversation(connection, conversation)
             query = select(schema.messages).where(_messages.conversation == conversation).order_by(_messages.number)
             return [to_message(row) for row in connection.execute(query)]
 
     def siblings(self, message: str) -> list[str]:
         """The ids of a message and of those beside it, in the order in which they came."""
         with self.database.read() as connection:
-            it = _message(connection, message)
+            it = one_message(connection, message)
             beside = _messages.parent.is_(None) if it.parent is None else _messages.parent == it.parent
             query = select(_messages.id).where(_messages.conversation == it.conversation, beside)
             return [id for (id,) in connection.execute(query.order_by(_messages.number))]
@@ -331,7 +266,7 @@ class Store:
         """Shows the branch that a message is in, down to what came last below it."""
 
         def work(connection: Connection) -> Conversation:
-            it = _message(connection, message)
+            it = one_message(connection, message)
             query = select(_messages.id, _messages.parent).where(_messages.conversation == it.conversation)
             last = {parent: id for id, parent in connection.execute(query.order_by(_messages.number))}
             head = message
@@ -339,7 +274,7 @@ class Store:
                 head = last[head]
             connection.execute(update(schema.conversations).where(_conversations.id == it.conversation)
                                .values(head=head))  # fmt: skip
-            return _conversation(connection, it.conversation)
+            return one_conversation(connection, it.conversation)
 
         return self._writer.do(work)
 
@@ -353,11 +288,11 @@ class Store:
         known: dict[str, Conversation] = {}
         with self.database.read() as connection:
             for row in titles(connection, wanted, limit):
-                hits.append(Hit(_to_conversation(row), None, row.title))
+                hits.append(Hit(to_conversation(row), None, row.title))
             if len(hits) < limit:
                 for row in matches(connection, wanted):
                     if row.conversation not in known:
-                        known[row.conversation] = _conversation(connection, row.conversation)
+                        known[row.conversation] = one_conversation(connection, row.conversation)
                     hits.append(Hit(known[row.conversation], to_message(row), wanted.excerpt(row.text)))
                     if len(hits) == limit:
                         break
@@ -384,7 +319,7 @@ class Store:
         new = Feedback(message, time.time(), thumb, correction, note)
 
         def work(connection: Connection) -> Feedback | None:
-            if _message(connection, message).role != "assistant":
+            if one_message(connection, message).role != "assistant":
                 raise InputError("only replies of the assistant are judged", hint="Choose one of its messages.")
             connection.execute(delete(schema.feedback).where(_feedback.message == message))
             if not thumb and correction is None and note is None:
@@ -409,13 +344,16 @@ class Store:
             InputError: one of the messages has an id that is taken.
         """
 
+        tried: list[bool] = []  # if only the answer to the commit is lost, it is there at the second try
+
         def work(connection: Connection) -> bool:
             if connection.execute(select(_conversations.id).where(_conversations.id == conversation.id)).first():
-                return False
+                return bool(tried)
             for first in range(0, len(messages), 500):
                 ids = [m.id for m in messages[first : first + 500]]
                 if connection.execute(select(_messages.id).where(_messages.id.in_(ids))).first():
                     raise InputError("a message of it is there already, in another conversation")
+            tried.append(True)
             put_conversation(connection, conversation, len(messages))
             if messages:
                 rows = [vars(m) | {"extras": to_json(m.extras), "owner": None} for m in messages]
@@ -440,68 +378,6 @@ class Store:
             if left:
                 with self.database.write() as connection:
                     self._owner.sweep(connection)
-
-
-def put_conversation(connection: Connection, new: Conversation, size: int = 0) -> None:
-    """A conversation's row, unless it is there."""
-    if not connection.execute(select(_conversations.id).where(_conversations.id == new.id)).first():
-        connection.execute(insert(schema.conversations).values(**vars(new), folded=fold(new.title), size=size))
-
-
-def _add(connection: Connection, new: Message, owner: str | None) -> Message:
-    done = connection.execute(select(schema.messages).where(_messages.id == new.id)).one_or_none()
-    if done is not None:  # the answer to its commit was lost
-        return to_message(done)
-    about = connection.execute(select(schema.conversations).where(_conversations.id == new.conversation)).one_or_none()
-    if about is None:
-        raise _no_conversation(new.conversation)
-    if about.size >= MAX_MESSAGES:
-        raise InputError("the conversation has {count} messages; more do not fit", count=about.size,
-                         hint="Begin another one.")  # fmt: skip
-    parent = about.head if new.parent == HEAD else new.parent
-    if parent is not None and _message(connection, parent).conversation != new.conversation:
-        raise _no_message(parent)
-    new = Message(**(vars(new) | {"parent": parent}))
-    connection.execute(insert(schema.messages).values(**(vars(new) | {"extras": to_json(new.extras)}), owner=owner))
-    if owner is None:
-        remember(connection, new.id, new.text)
-    connection.execute(
-        update(schema.conversations).where(_conversations.id == new.conversation)
-        .values(head=new.id, updated=new.created, size=_conversations.size + 1)
-    )  # fmt: skip
-    return new
-
-
-def _conversation(connection: Connection, id: str) -> Conversation:
-    row = connection.execute(select(schema.conversations).where(_conversations.id == id)).one_or_none()
-    if row is None:
-        raise _no_conversation(id)
-    return _to_conversation(row)
-
-
-def _message(connection: Connection, id: str) -> Any:
-    row = connection.execute(select(schema.messages).where(_messages.id == id)).one_or_none()
-    if row is None:
-        raise _no_message(id)
-    return row
-
-
-def _to_conversation(row: Any) -> Conversation:
-    return Conversation(row.id, row.title, row.created, row.updated, row.persona, row.model, row.head)
-
-
-def to_message(row: Any) -> Message:
-    """A message from its row."""
-    return Message(row.id, row.conversation, row.parent, row.role, row.text, row.created, row.state,
-                   json.loads(row.extras))  # fmt: skip
-
-
-def _no_conversation(id: str) -> NotFoundError:
-    return NotFoundError("there is no conversation {id}", id=repr(id)[:80], hint="It may have been deleted.")
-
-
-def _no_message(id: str) -> NotFoundError:
-    return NotFoundError("there is no message {id}", id=repr(id)[:80], hint="It may have been deleted.")
 
 
 __all__ = ["HEAD", "STATES", "Conversation", "Feedback", "Hit", "Message", "Page", "ReplyInProgress", "Store"]

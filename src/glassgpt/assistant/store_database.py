@@ -82,13 +82,20 @@ class Database:
         return text("unix_timestamp()")
 
     def wipe(self) -> bool:
-        """Takes what was deleted out of SQLite's write-ahead log; gives whether it is out. True elsewhere."""
+        """Takes what was deleted out of SQLite's log, or has PostgreSQL clear it away; gives whether that is done."""
+        if self.kind == "postgresql":
+            with self.telling(), self.engine.connect() as connection:
+                connection = connection.execution_options(isolation_level="AUTOCOMMIT")
+                tables = (schema.conversations, schema.messages, schema.feedback, schema.search)
+                connection.exec_driver_sql(f"VACUUM {', '.join(t.name for t in tables)}")
         if self.kind != "sqlite":
             return True
         with self.telling():
             raw = self.engine.raw_connection()
             try:
-                (busy, *_), *_ = raw.driver_connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # type: ignore[union-attr]
+                cursor = raw.cursor()
+                cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                busy = cursor.fetchall()[0][0]
             except sqlite3.OperationalError:
                 return False
             finally:
@@ -127,10 +134,12 @@ class Database:
         trouble = self.trouble(error)
         if trouble == "damaged":
             return FormatError("the conversations in {where} are damaged ({reason})", where=self.where, reason=reason,
-                               hint="Nothing was changed. Move it away and bring back a copy of yours, or begin anew.")  # fmt: skip
+                               hint="Nothing was changed. Bring back a copy of yours, or move it away and begin anew.",
+                               )  # fmt: skip
         if trouble == "full":
             return GlassError("{where} takes nothing more ({reason})", where=self.where, reason=reason,
-                              hint="Free some space and see that it may be written; what was saved is still there.")  # fmt: skip
+                              hint="Free some space and see that it may be written; what was saved is still there.",
+                              )  # fmt: skip
         if trouble in ("lost", "busy"):
             return GlassError("the database {where} cannot be reached ({reason})", where=self.where, reason=reason,
                               hint="See that it runs; what was saved is still there.")  # fmt: skip
@@ -162,8 +171,9 @@ class Database:
         except sqlite3.OperationalError as error:
             raise self.told(DBAPIError("", None, error)) from error
         except sqlite3.DatabaseError as error:
-            raise FormatError("the conversations in {where} are damaged ({reason})", where=path, reason=str(error)[:200],
-                              hint="Nothing was changed. Move it away and bring back a copy of yours, or begin anew."
+            raise FormatError("the conversations in {where} are damaged ({reason})", where=path,
+                              reason=str(error)[:200],
+                              hint="Nothing was changed. Bring back a copy of yours, or move it away and begin anew."
                               ) from error  # fmt: skip
 
     def _engine(self) -> Engine:
@@ -175,7 +185,8 @@ class Database:
         try:
             engine = create_engine(self.url, hide_parameters=True, **options)
         except (NoSuchModuleError, ModuleNotFoundError) as error:
-            raise ConfigError("what reads {where} is not installed ({reason})", where=self.where, reason=str(error)[:200],
+            raise ConfigError("what reads {where} is not installed ({reason})", where=self.where,
+                              reason=str(error)[:200],
                               hint="For PostgreSQL: `pip install glassgpt[postgresql]`.") from error  # fmt: skip
         if self.kind == "sqlite":
             event.listen(engine, "connect", _prepare)

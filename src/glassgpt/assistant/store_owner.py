@@ -1,4 +1,4 @@
-"""Whose replies are being written: so that what a dead process left half written is marked, and nothing of a living one.
+"""Whose replies are being written: what a dead process left half written is marked, and nothing of a living one.
 
 Several processes and machines may share a database. Each store has a row that says which process of which machine it
 is, and renews the time in it while replies are being written. A process of the same machine is asked after; of another

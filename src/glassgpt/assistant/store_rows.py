@@ -66,7 +66,7 @@ class Conversation:
 
 @dataclass(frozen=True)
 class Page:
-    """Some conversations, the one changed last first, and what to ask for the next ones with; "" where none are left."""
+    """Some conversations, the one changed last first; `next` asks for those after them, "" where none are left."""
 
     conversations: tuple[Conversation, ...]
     next: str
@@ -136,7 +136,9 @@ def to_json(extras: Mapping[str, Any] | None) -> str:
     try:
         text = json.dumps(dict(extras or {}), allow_nan=False, separators=(",", ":"))
     except (TypeError, ValueError, RecursionError):
-        raise InputError("what belongs to a message is not JSON", hint="Give texts, numbers, lists and objects.") from None
+        raise InputError(
+            "what belongs to a message is not JSON", hint="Give texts, numbers, lists and objects."
+        ) from None
     if len(text) > MAX_EXTRAS:
         raise InputError("what belongs to a message has {given} bytes as JSON; {limit} are allowed", given=len(text),
                          limit=MAX_EXTRAS, hint="Keep large things elsewhere and their names here.")  # fmt: skip

@@ -53,7 +53,10 @@ class Query:
 
     def holds(self, said: str) -> bool:
         """Whether a text that has all the terms has the longer Chinese words as they stand."""
-        return not self.runs or all(run in (folded := fold(said)) for run in self.runs)
+        if not self.runs:
+            return True
+        folded = fold(said)
+        return all(run in folded for run in self.runs)
 
     def excerpt(self, said: str) -> str:
         """The words around the first place where something of it stands."""
@@ -125,7 +128,9 @@ def _page(kind: str, query: Query, before: int | None) -> Select[Any]:
                        + f" ORDER BY rowid DESC LIMIT {_CHUNK}")  # fmt: skip
         given: dict[str, Any] = {"terms": " ".join(f'"{t}"' for t in query.terms)}
         given |= {"before": before} if before is not None else {}
-        return found.where(_messages.number.in_(numbers.bindparams(**given).columns(_messages.number).scalar_subquery()))
+        return found.where(
+            _messages.number.in_(numbers.bindparams(**given).columns(_messages.number).scalar_subquery())
+        )
     if before is not None:
         found = found.where(_messages.number < before)
     if kind == "postgresql":

@@ -248,7 +248,7 @@ class Writer:
             return
         with self._changed:
             self._failure, self._not_before = None, 0.0
-            for draft, text, state, length in drafts:
+            for draft, _, state, length in drafts:
                 if draft in gone:
                     self._end(draft, gone[draft])
                     continue
@@ -292,14 +292,11 @@ class Writer:
     def _failed(self, work: list[_Work], drafts: list[tuple[Draft, str, str, int]], error: Exception) -> None:
         """Nothing was committed. What may still succeed is kept in its order."""
         again = isinstance(error, DBAPIError) and self.database.trouble(error) in ("lost", "busy")
-        told = self.database.told(error) if isinstance(error, SQLAlchemyError) else None
-        failure = error if told is None else told
+        failure = self.database.told(error)
         now = time.monotonic()
         kept = [item for item in work if again and now - item.since < self.patience]
         with self._changed:
-            self._failure = told or GlassError("{where} takes nothing more ({reason})", where=self.database.where,
-                                               reason=str(error)[:200],
-                                               hint="Free some space and see that it may be written; what was saved is still there.")  # fmt: skip
+            self._failure = failure
             self._not_before = now + (0.2 if again else 1.0)
             self._work.extendleft(reversed(kept))
             lost = [item for item in work if item not in kept]
