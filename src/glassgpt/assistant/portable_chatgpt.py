@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 from collections import Counter
 from typing import Any
 
@@ -26,6 +27,7 @@ from glassgpt.core.errors import FormatError
 
 _MAX_NODES = 5 * MAX_MESSAGES
 _HIDDEN = ("model_editable_context", "user_editable_context", "thoughts", "reasoning_recap", "app_pairing_content")
+_LANGUAGE = re.compile(r"[\w+#.-]{1,20}")
 _UNFINISHED = ("in_progress",)
 _IMAGE, _SOUND, _VIDEO, _FILE = "images left out", "sound left out", "videos left out", "files left out"
 _KINDS = {
@@ -136,8 +138,9 @@ def _text(content: dict[str, Any], kind: str, notes: Counter[str]) -> str:
         fence = "```"
         while fence in text:
             fence += "`"
-        language = content.get("language") if content.get("language") not in (None, "unknown") else ""
-        text = f"{fence}{str(language)[:20] if kind == 'code' else ''}\n{text}\n{fence}"
+        language = str(content.get("language") or "") if kind == "code" else ""
+        known = language != "unknown" and _LANGUAGE.fullmatch(language)
+        text = f"{fence}{language if known else ''}\n{text}\n{fence}"
     return text
 
 

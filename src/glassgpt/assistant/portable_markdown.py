@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
-from glassgpt.assistant.store_rows import MAX_TITLE, Conversation, Message, new_id
+from glassgpt.assistant.store_rows import DONE, INTERRUPTED, MAX_TITLE, WRITING, Conversation, Message, new_id
 from glassgpt.core.errors import FormatError
 
 _HEADINGS = {"user": "User", "assistant": "Assistant", "system": "System", "tool": "Tool"}
@@ -22,7 +22,10 @@ _SPEAKERS = {
     **dict.fromkeys(("system", "系统", "系統"), "system"),
     **dict.fromkeys(("tool", "工具"), "tool"),
 }
-_MARK = re.compile(r"<!-- glassgpt: (user|assistant|system|tool) (-?[\d.e+-]{1,30}) -->")
+_MARK = re.compile(
+    r"<!-- glassgpt: (user|assistant|system|tool) (-?[0-9]{1,20}(?:\.[0-9]{1,20})?(?:e[+-]?[0-9]{1,3})?)"
+    r"(?: (interrupted|failed))? -->"
+)
 _MARKED = re.compile(r"(\\*)<!-- glassgpt: ")
 _HEADING = re.compile(r"#{1,4} +(?:\*\*)?([^:：#*]{1,20})(?:\*\*)?[:：]?\s*")
 
@@ -32,9 +35,9 @@ def markdown_chunks(conversation: Conversation, path: Sequence[Message]) -> Iter
     yield f"# {conversation.title or '…'}\n"
     for message in path:
         when = datetime.fromtimestamp(message.created, UTC).strftime("%Y-%m-%d %H:%M UTC")
-        state = "" if message.state == "done" else f" ({message.state})"
-        yield f"\n<!-- glassgpt: {message.role} {message.created!r} -->\n"
-        yield f"## {_HEADINGS[message.role]} · {when}{state}\n\n"
+        state = INTERRUPTED if message.state == WRITING else message.state
+        yield f"\n<!-- glassgpt: {message.role} {message.created!r}{'' if state == DONE else f' {state}'} -->\n"
+        yield f"## {_HEADINGS[message.role]} · {when}{'' if state == DONE else f' ({state})'}\n\n"
         lines = message.text.split("\n")
         yield "\n".join("\\" + line if _MARKED.match(line) else line for line in lines) + "\n"
 
@@ -46,6 +49,8 @@ def read_markdown(text: str, name: str) -> tuple[str, list[Message]]:
         FormatError: no message was found.
     """
     lines = text.split("\n")
+    if not any(_MARK.fullmatch(line) for line in lines):  # another program may have ended its lines in its own way
+        lines = text.replace("\r\n", "\n").split("\n")
     title = next((line[2:].strip() for line in lines[:1] if line.startswith("# ")), "") or name
     marked = any(_MARK.fullmatch(line) for line in lines)
     messages = _marked(lines) if marked else _by_hand(lines)
@@ -56,15 +61,15 @@ def read_markdown(text: str, name: str) -> tuple[str, list[Message]]:
 
 
 def _marked(lines: list[str]) -> list[Message]:
-    found: list[tuple[str, float, list[str]]] = []
+    found: list[tuple[str, float, str, list[str]]] = []
     for line in lines:
         mark = _MARK.fullmatch(line)
         if mark:
-            found.append((mark[1], float(mark[2]), []))
+            found.append((mark[1], float(mark[2]), mark[3] or DONE, []))
         elif found:
-            found[-1][2].append(line[1:] if _MARKED.match(line) and line.startswith("\\") else line)
+            found[-1][3].append(line[1:] if _MARKED.match(line) and line.startswith("\\") else line)
     # Of each: a heading and an empty line before, and an empty line (the last: the end of the file) after.
-    return _chain([(role, when, "\n".join(said[2:-1])) for role, when, said in found])
+    return _chain([(role, when, state, "\n".join(said[2:-1])) for role, when, state, said in found])
 
 
 def _by_hand(lines: list[str]) -> list[Message]:
@@ -79,12 +84,12 @@ def _by_hand(lines: list[str]) -> list[Message]:
         elif found:
             found[-1][1].append(line)
     now = time.time()
-    return _chain([(role, now, "\n".join(said).strip()) for role, said in found])
+    return _chain([(role, now, DONE, "\n".join(said).strip()) for role, said in found])
 
 
-def _chain(found: list[tuple[str, float, str]]) -> list[Message]:
+def _chain(found: list[tuple[str, float, str, str]]) -> list[Message]:
     messages: list[Message] = []
-    for role, when, text in found:
+    for role, when, state, text in found:
         parent = messages[-1].id if messages else None
-        messages.append(Message(new_id(), "", parent, role, text, when))
+        messages.append(Message(new_id(), "", parent, role, text, when, state))
     return messages

@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Connection, and_, delete, insert, or_, select, update
+from sqlalchemy import URL, Connection, delete, func, insert, select, update
 
 from glassgpt.assistant import store_schema as schema
 from glassgpt.assistant.store_database import Database
@@ -27,21 +27,24 @@ from glassgpt.assistant.store_owner import Owner
 from glassgpt.assistant.store_queries import (
     HEAD,
     add_message,
+    all_feedback,
+    all_messages,
+    last_below,
     no_conversation,
     no_message,
     one_conversation,
     one_message,
+    page,
+    path_to,
     put_conversation,
-    to_conversation,
-    to_message,
+    put_whole,
+    siblings_of,
 )
 from glassgpt.assistant.store_reply import ReplyInProgress
 from glassgpt.assistant.store_rows import (
     DONE,
     INTERRUPTED,
     MAX_NAME,
-    MAX_NOTE,
-    MAX_PAGE,
     STATES,
     WRITING,
     Conversation,
@@ -49,13 +52,17 @@ from glassgpt.assistant.store_rows import (
     Hit,
     Message,
     Page,
+    Whole,
+    checked_feedback,
+    checked_limit,
     checked_role,
     checked_text,
     checked_title,
     new_id,
     to_json,
+    to_message,
 )
-from glassgpt.assistant.store_search import Query, forget, matches, remember, titles
+from glassgpt.assistant.store_search import Query, find, forget
 from glassgpt.assistant.store_writer import INTERVAL, PATIENCE, Writer
 from glassgpt.assistant.terms import fold
 from glassgpt.core.errors import InputError
@@ -128,22 +135,9 @@ class Store:
 
     def conversations(self, limit: int = 50, after: str = "") -> Page:
         """Conversations, the one changed last first. `after`: the `next` of the page before."""
-        if not 1 <= limit <= MAX_PAGE:
-            raise InputError("{given} at a time cannot be shown", given=limit, limit=MAX_PAGE,
-                             hint="Ask for 1 to {limit}.")  # fmt: skip
-        query = select(schema.conversations).order_by(_conversations.updated.desc(), _conversations.id.desc())
-        if after:
-            updated, _, id = after.partition("~")
-            try:
-                place = float(updated)
-            except ValueError:
-                raise InputError("there is no such page", hint="Begin with the first.") from None
-            earlier = and_(_conversations.updated == place, _conversations.id < id)
-            query = query.where(or_(_conversations.updated < place, earlier))
+        checked_limit(limit)
         with self.database.read() as connection:
-            rows = connection.execute(query.limit(limit + 1)).all()
-        found = tuple(to_conversation(row) for row in rows[:limit])
-        return Page(found, f"{found[-1].updated!r}~{found[-1].id}" if len(rows) > limit else "")
+            return page(connection, limit, after)
 
     def rename(self, id: str, title: str) -> None:
         """Another title; raises NotFoundError."""
@@ -213,7 +207,10 @@ class Store:
         """
         to_json(extras)
         if instead_of is not None:
-            parent = self.message(instead_of).parent
+            beside = self.message(instead_of)
+            if beside.conversation != conversation:
+                raise no_message(instead_of)
+            parent = beside.parent
         self._writer.check_draft()
         new = Message(new_id(), conversation, parent, "assistant", "", time.time(), WRITING, extras or {})
 
@@ -231,47 +228,25 @@ class Store:
     def path(self, conversation: str, message: str | None = None) -> list[Message]:
         """The messages from the first to the head, or to `message`; raises NotFoundError."""
         with self.database.read() as connection:
-            last = message or one_conversation(connection, conversation).head
-            if last is None:
-                return []
-            if one_message(connection, last).conversation != conversation:
-                raise no_message(last)
-            up = select(_messages.id, _messages.parent).where(_messages.id == last).cte("up", recursive=True)
-            above = schema.messages.alias()
-            up = up.union(select(above.c.id, above.c.parent).join(up, above.c.id == up.c.parent))
-            rows = connection.execute(select(schema.messages).join(up, up.c.id == _messages.id)).all()
-        by_id = {row.id: row for row in rows}
-        found = []
-        while last is not None:
-            found.append(to_message(by_id[last]))
-            last = by_id[last].parent
-        return found[::-1]
+            return path_to(connection, conversation, message)
 
     def tree(self, conversation: str) -> list[Message]:
         """All messages of all branches, in the order in which they came; raises NotFoundError."""
         with self.database.read() as connection:
             one_conversation(connection, conversation)
-            query = select(schema.messages).where(_messages.conversation == conversation).order_by(_messages.number)
-            return [to_message(row) for row in connection.execute(query)]
+            return all_messages(connection, conversation)
 
     def siblings(self, message: str) -> list[str]:
         """The ids of a message and of those beside it, in the order in which they came."""
         with self.database.read() as connection:
-            it = one_message(connection, message)
-            beside = _messages.parent.is_(None) if it.parent is None else _messages.parent == it.parent
-            query = select(_messages.id).where(_messages.conversation == it.conversation, beside)
-            return [id for (id,) in connection.execute(query.order_by(_messages.number))]
+            return siblings_of(connection, message)
 
     def choose(self, message: str) -> Conversation:
         """Shows the branch that a message is in, down to what came last below it."""
 
         def work(connection: Connection) -> Conversation:
             it = one_message(connection, message)
-            query = select(_messages.id, _messages.parent).where(_messages.conversation == it.conversation)
-            last = {parent: id for id, parent in connection.execute(query.order_by(_messages.number))}
-            head = message
-            while head in last:
-                head = last[head]
+            head = last_below(connection, it)
             connection.execute(update(schema.conversations).where(_conversations.id == it.conversation)
                                .values(head=head))  # fmt: skip
             return one_conversation(connection, it.conversation)
@@ -281,22 +256,9 @@ class Store:
     def search(self, query: str, limit: int = 50) -> list[Hit]:
         """What was said (the newest first) after conversations whose titles have it; raises InputError."""
         wanted = Query(query)
-        if not 1 <= limit <= MAX_PAGE:
-            raise InputError("{given} at a time cannot be shown", given=limit, limit=MAX_PAGE,
-                             hint="Ask for 1 to {limit}.")  # fmt: skip
-        hits: list[Hit] = []
-        known: dict[str, Conversation] = {}
+        checked_limit(limit)
         with self.database.read() as connection:
-            for row in titles(connection, wanted, limit):
-                hits.append(Hit(to_conversation(row), None, row.title))
-            if len(hits) < limit:
-                for row in matches(connection, wanted):
-                    if row.conversation not in known:
-                        known[row.conversation] = one_conversation(connection, row.conversation)
-                    hits.append(Hit(known[row.conversation], to_message(row), wanted.excerpt(row.text)))
-                    if len(hits) == limit:
-                        break
-        return hits
+            return find(connection, wanted, limit)
 
     # Feedback
 
@@ -312,17 +274,13 @@ class Store:
             NotFoundError: there is no such message.
             InputError: it is not the assistant's, or something is out of range.
         """
-        if thumb not in (-1, 0, 1):
-            raise InputError("a thumb is {given}", given=repr(thumb)[:40], hint="It can be 1, 0 or -1.")
-        correction = checked_text(correction) if correction else None
-        note = checked_text(note, MAX_NOTE) if note else None
-        new = Feedback(message, time.time(), thumb, correction, note)
+        new = checked_feedback(Feedback(message, time.time(), thumb, _none_if_blank(correction), _none_if_blank(note)))
 
         def work(connection: Connection) -> Feedback | None:
             if one_message(connection, message).role != "assistant":
                 raise InputError("only replies of the assistant are judged", hint="Choose one of its messages.")
             connection.execute(delete(schema.feedback).where(_feedback.message == message))
-            if not thumb and correction is None and note is None:
+            if not new.thumb and new.correction is None and new.note is None:
                 return None
             connection.execute(insert(schema.feedback).values(**vars(new)))
             return new
@@ -331,40 +289,40 @@ class Store:
 
     def feedback(self, conversation: str | None = None) -> list[Feedback]:
         """All feedback, or that of one conversation, in the order of the messages."""
-        query = select(schema.feedback).join(schema.messages, _messages.id == _feedback.message)
-        if conversation is not None:
-            query = query.where(_messages.conversation == conversation)
         with self.database.read() as connection:
-            return [Feedback(**row._mapping) for row in connection.execute(query.order_by(_messages.number))]
+            return all_feedback(connection, conversation)
 
-    def put(self, conversation: Conversation, messages: list[Message], feedback: list[Feedback]) -> bool:
+    def judged(self) -> list[str]:
+        """The ids of the conversations that have feedback, in the order in which they began."""
+        first = func.min(_messages.number)
+        query = select(_messages.conversation).join(schema.feedback, _messages.id == _feedback.message)
+        with self.database.read() as connection:
+            found = connection.execute(query.group_by(_messages.conversation).order_by(first))
+            return [id for (id,) in found]
+
+    # Whole conversations
+
+    def take(self, id: str) -> Whole:
+        """A conversation with all that belongs to it, as it is at one moment; raises NotFoundError."""
+        with self.database.read() as connection:
+            return Whole(one_conversation(connection, id), all_messages(connection, id), all_feedback(connection, id))
+
+    def put(self, given: Whole) -> bool:
         """A whole conversation from elsewhere, checked by whoever calls; False where its id is taken already.
 
         Raises:
             InputError: one of the messages has an id that is taken.
         """
-
         tried: list[bool] = []  # if only the answer to the commit is lost, it is there at the second try
 
         def work(connection: Connection) -> bool:
-            if connection.execute(select(_conversations.id).where(_conversations.id == conversation.id)).first():
+            if connection.execute(select(_conversations.id).where(_conversations.id == given.conversation.id)).first():
                 return bool(tried)
-            for first in range(0, len(messages), 500):
-                ids = [m.id for m in messages[first : first + 500]]
-                if connection.execute(select(_messages.id).where(_messages.id.in_(ids))).first():
-                    raise InputError("a message of it is there already, in another conversation")
+            put_whole(connection, given)
             tried.append(True)
-            put_conversation(connection, conversation, len(messages))
-            if messages:
-                rows = [vars(m) | {"extras": to_json(m.extras), "owner": None} for m in messages]
-                connection.execute(insert(schema.messages), rows)
-                for message in messages:
-                    remember(connection, message.id, message.text)
-            if feedback:
-                connection.execute(insert(schema.feedback), [vars(f) for f in feedback])
             return True
 
-        return self._writer.do(work, sum(len(m.text) for m in messages))
+        return self._writer.do(work, sum(len(m.text) for m in given.messages))
 
     def _tend(self, writing: bool) -> None:
         """In the writer's thread, every few seconds."""
@@ -378,6 +336,10 @@ class Store:
             if left:
                 with self.database.write() as connection:
                     self._owner.sweep(connection)
+
+
+def _none_if_blank(text: str | None) -> str | None:
+    return None if text is None or (isinstance(text, str) and not text.strip()) else text
 
 
 __all__ = ["HEAD", "STATES", "Conversation", "Feedback", "Hit", "Message", "Page", "ReplyInProgress", "Store"]

@@ -53,8 +53,10 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """A connection to read with: one moment of the database where it is SQLite."""
+        """A connection to read with: all that is read through it is of one moment (SQLite, PostgreSQL)."""
         with self.telling(), self.engine.connect() as connection:
+            if self.kind == "postgresql":
+                connection = connection.execution_options(isolation_level="REPEATABLE READ")
             yield connection
 
     @contextmanager

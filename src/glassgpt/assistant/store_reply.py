@@ -6,8 +6,9 @@ from concurrent.futures import Future, TimeoutError
 from types import TracebackType
 from typing import Any
 
+from glassgpt.assistant.store_draft import Draft
 from glassgpt.assistant.store_rows import DONE, FAILED, INTERRUPTED, Message
-from glassgpt.assistant.store_writer import Draft, Writer
+from glassgpt.assistant.store_writer import Writer
 from glassgpt.core.errors import GlassError, InputError
 
 

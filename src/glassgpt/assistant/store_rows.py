@@ -16,6 +16,7 @@ MAX_TEXT = 1_000_000  # characters of one message
 MAX_TITLE = 200  # characters
 MAX_NAME = 200  # characters of a persona's or a model's name
 MAX_EXTRAS = 1 << 20  # bytes of a message's extras as JSON
+MAX_DEPTH = 50  # of lists and objects in each other in a message's extras
 MAX_MESSAGES = 10_000  # of one conversation, all branches together
 MAX_QUERY = 200  # characters of a search
 MAX_PAGE = 200  # conversations or hits at a time
@@ -92,6 +93,26 @@ class Feedback:
     note: str | None = None
 
 
+@dataclass(frozen=True)
+class Whole:
+    """A conversation with its messages in the order in which they came, and the feedback on them."""
+
+    conversation: Conversation
+    messages: list[Message]
+    feedback: list[Feedback]
+
+
+def to_conversation(row: Any) -> Conversation:
+    """A conversation from its row."""
+    return Conversation(row.id, row.title, row.created, row.updated, row.persona, row.model, row.head)
+
+
+def to_message(row: Any) -> Message:
+    """A message from its row."""
+    return Message(row.id, row.conversation, row.parent, row.role, row.text, row.created, row.state,
+                   json.loads(row.extras))  # fmt: skip
+
+
 def new_id() -> str:
     """An id that nothing else has."""
     return uuid.uuid4().hex
@@ -131,10 +152,30 @@ def checked_role(role: Any) -> str:
     return str(role)
 
 
+def checked_limit(limit: int) -> None:
+    """Raises InputError where so many cannot be shown at a time."""
+    if not 1 <= limit <= MAX_PAGE:
+        raise InputError("{given} at a time cannot be shown", given=limit, limit=MAX_PAGE,
+                         hint="Ask for 1 to {limit}.")  # fmt: skip
+
+
+def checked_feedback(given: Feedback) -> Feedback:
+    """The feedback as it is; raises InputError where something is out of range."""
+    if type(given.thumb) is not int or given.thumb not in (-1, 0, 1):
+        raise InputError("a thumb is {given}", given=repr(given.thumb)[:40], hint="It can be 1, 0 or -1.")
+    if given.correction is not None:
+        checked_text(given.correction)
+    if given.note is not None:
+        checked_text(given.note, MAX_NOTE)
+    return given
+
+
 def to_json(extras: Mapping[str, Any] | None) -> str:
-    """Extras as they are stored; raises InputError if they are not JSON or too large."""
+    """Extras as they are stored; raises InputError if they are no object of JSON, nested too deep, or too large."""
     try:
-        text = json.dumps(dict(extras or {}), allow_nan=False, separators=(",", ":"))
+        text = json.dumps(extras or {}, allow_nan=False, separators=(",", ":"))
+        if not text.startswith("{") or _deeper(extras or {}, MAX_DEPTH):
+            raise ValueError
     except (TypeError, ValueError, RecursionError):
         raise InputError(
             "what belongs to a message is not JSON", hint="Give texts, numbers, lists and objects."
@@ -143,3 +184,11 @@ def to_json(extras: Mapping[str, Any] | None) -> str:
         raise InputError("what belongs to a message has {given} bytes as JSON; {limit} are allowed", given=len(text),
                          limit=MAX_EXTRAS, hint="Keep large things elsewhere and their names here.")  # fmt: skip
     return text
+
+
+def _deeper(value: Any, limit: int) -> bool:
+    """Whether lists and objects stand in each other deeper than that: whoever reads them may have little room."""
+    if not isinstance(value, dict | list | tuple):
+        return False
+    inner = value.values() if isinstance(value, dict) else value
+    return limit == 0 or any(_deeper(v, limit - 1) for v in inner)

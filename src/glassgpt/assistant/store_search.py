@@ -16,7 +16,7 @@ from typing import Any
 from sqlalchemy import Connection, Select, delete, insert, select, text
 
 from glassgpt.assistant import store_schema as schema
-from glassgpt.assistant.store_rows import MAX_QUERY, checked_text
+from glassgpt.assistant.store_rows import MAX_QUERY, Conversation, Hit, checked_text, to_conversation, to_message
 from glassgpt.assistant.terms import fold, terms
 from glassgpt.core.errors import InputError
 
@@ -110,6 +110,20 @@ def matches(connection: Connection, query: Query) -> Iterator[Any]:
         if len(rows) < _CHUNK:
             return
         before = rows[-1].number
+
+
+def find(connection: Connection, query: Query, limit: int) -> list[Hit]:
+    """Conversations by their titles, then messages, the newest first; `limit` at most."""
+    hits = [Hit(to_conversation(row), None, row.title) for row in titles(connection, query, limit)]
+    known: dict[str, Conversation] = {}
+    for row in matches(connection, query) if len(hits) < limit else ():
+        if row.conversation not in known:
+            about = connection.execute(select(schema.conversations).where(_conversations.id == row.conversation))
+            known[row.conversation] = to_conversation(about.one())
+        hits.append(Hit(known[row.conversation], to_message(row), query.excerpt(row.text)))
+        if len(hits) == limit:
+            break
+    return hits
 
 
 def titles(connection: Connection, query: Query, limit: int) -> list[Any]:

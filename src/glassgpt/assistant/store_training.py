@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from glassgpt.assistant.portable import write_chunks
+from glassgpt.assistant.portable_files import write_chunks
 from glassgpt.assistant.store import Store
 from glassgpt.assistant.store_rows import DONE, Feedback, Message
+from glassgpt.core.errors import NotFoundError
 
 Turns = list[dict[str, str]]
 
@@ -39,23 +40,18 @@ class Lessons:
 def lessons(store: Store) -> Lessons:
     """All feedback of a store as rows."""
     found = Lessons()
-    judged = {f.message: f for f in store.feedback()}
-    trees: dict[str, dict[str, Message]] = {}
-    pairs: dict[tuple[str, str | None], list[tuple[Message, Feedback]]] = {}
-    for opinion in judged.values():
-        reply = store.message(opinion.message)
-        if reply.conversation not in trees:
-            trees = {reply.conversation: {m.id: m for m in store.tree(reply.conversation)}}  # feedback comes in order
-        if not opinion.thumb and opinion.correction is None:
-            found.left_out["a note alone"] += 1
-            continue
-        before = _before(reply, trees[reply.conversation], judged, found)
-        if before is None:
-            continue
-        pairs.setdefault((reply.conversation, reply.parent), []).append((reply, opinion))
-        _learn(reply, opinion, before, found)
-    for beside in pairs.values():
-        _compare(beside, store, judged, found)
+    for id in store.judged():
+        try:
+            given = store.take(id)
+        except NotFoundError:
+            continue  # deleted meanwhile
+        tree = {m.id: m for m in given.messages}
+        judged = {f.message: f for f in given.feedback}
+        beside: dict[str | None, list[Feedback]] = {}
+        for opinion in given.feedback:
+            beside.setdefault(tree[opinion.message].parent, []).append(opinion)
+        for parent, opinions in beside.items():
+            _learn(opinions, _before(parent, tree, judged), tree, found)
     return found
 
 
@@ -75,55 +71,56 @@ def _lines(rows: list[dict[str, Any]]) -> Iterator[str]:
         yield json.dumps(row, ensure_ascii=False) + "\n"
 
 
-def _learn(reply: Message, opinion: Feedback, before: Turns, found: Lessons) -> None:
-    if opinion.correction is not None:
-        found.conversations.append({"messages": [*before, _turn("assistant", opinion.correction)]})
-        if reply.text.strip() and reply.text != opinion.correction:
-            found.preferences.append({"prompt": before, "chosen": opinion.correction, "rejected": reply.text})
-    elif opinion.thumb > 0 and reply.state == DONE and reply.text.strip():
-        found.conversations.append({"messages": [*before, _turn("assistant", reply.text)]})
-    elif opinion.thumb > 0:
-        found.left_out["the reply is not whole"] += 1
-    else:
-        found.left_out["a thumb down without the right answer"] += 1
+def _learn(opinions: list[Feedback], before: Turns | str, tree: dict[str, Message], found: Lessons) -> None:
+    """The rows of the replies to one question, which stand beside each other."""
+    good: list[str] = []
+    bad: list[str] = []
+    for opinion in opinions:
+        reply = tree[opinion.message]
+        if not opinion.thumb and opinion.correction is None:
+            found.left_out["a note alone"] += 1
+        elif isinstance(before, str):
+            found.left_out[before] += 1
+        elif opinion.correction is not None:
+            found.conversations.append({"messages": [*before, _turn("assistant", opinion.correction)]})
+            if reply.text.strip() and reply.text != opinion.correction:
+                found.preferences.append(_preference(before, opinion.correction, reply.text))
+        elif opinion.thumb < 0:
+            bad.append(reply.text)
+        elif reply.state != DONE or not reply.text.strip():
+            found.left_out["the reply is not whole"] += 1
+        else:
+            found.conversations.append({"messages": [*before, _turn("assistant", reply.text)]})
+            good.append(reply.text)
+    for worse in bad:
+        better = [text for text in good if text != worse and worse.strip()]
+        assert not isinstance(before, str)
+        found.preferences += [_preference(before, text, worse) for text in better]
+        if not better:
+            found.left_out["a thumb down without the right answer"] += 1
 
 
-def _compare(beside: list[tuple[Message, Feedback]], store: Store, judged: dict[str, Feedback], found: Lessons) -> None:
-    good = [m for m, f in beside if f.thumb > 0 and f.correction is None and m.state == DONE and m.text.strip()]
-    bad = [m for m, f in beside if f.thumb < 0 and f.correction is None and m.text.strip()]
-    if not good or not bad:
-        return
-    path = {m.id: m for m in store.path(good[0].conversation, good[0].id)}
-    before = _before(good[0], path, judged, Lessons())
-    for better in good if before is not None else ():
-        for worse in bad:
-            if better.text != worse.text:
-                found.preferences.append({"prompt": before, "chosen": better.text, "rejected": worse.text})
-                found.left_out["a thumb down without the right answer"] -= 1
-    found.left_out = +found.left_out
-
-
-def _before(reply: Message, tree: dict[str, Message], judged: dict[str, Feedback], found: Lessons) -> Turns | None:
-    """What was said before a reply. Earlier replies are learned with it, so those that users found wrong must not be
-    among them: the right answer stands in their place, or there is no row."""
+def _before(parent: str | None, tree: dict[str, Message], judged: dict[str, Feedback]) -> Turns | str:
+    """What was said before a reply, or why there is no row. Earlier replies are learned with it, so those that users
+    found wrong must not be among them: the right answer stands in their place, or there is no row."""
     turns: Turns = []
-    at = reply.parent
-    while at is not None:
-        message = tree[at]
-        opinion = judged.get(at)
+    while parent is not None:
+        message, opinion = tree[parent], judged.get(parent)
         text = message.text
         if opinion is not None and opinion.correction is not None:
             text = opinion.correction
         elif opinion is not None and opinion.thumb < 0:
-            found.left_out["an earlier reply has a thumb down"] += 1
-            return None
+            return "an earlier reply has a thumb down"
         if text.strip():
             turns.append(_turn(message.role, text))
-        at = message.parent
+        parent = message.parent
     if not any(turn["role"] == "user" for turn in turns):
-        found.left_out["nobody asked before it"] += 1
-        return None
+        return "nobody asked before it"
     return turns[::-1]
+
+
+def _preference(before: Turns, chosen: str, rejected: str) -> dict[str, Any]:
+    return {"prompt": before, "chosen": chosen, "rejected": rejected}
 
 
 def _turn(role: str, text: str) -> dict[str, str]:

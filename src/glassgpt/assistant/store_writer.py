@@ -12,17 +12,16 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, bindparam, update
+from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from glassgpt.assistant import store_schema as schema
 from glassgpt.assistant.store_database import Database
+from glassgpt.assistant.store_draft import Draft, Work
+from glassgpt.assistant.store_queries import save_reply
 from glassgpt.assistant.store_rows import DONE, MAX_TEXT, UNSTORABLE, WRITING, to_json
-from glassgpt.assistant.store_search import remember
 from glassgpt.core.errors import GlassError, InputError, NotFoundError
 
 INTERVAL = 0.25  # seconds at most from a piece of a reply to its commit, where nothing is in the way
@@ -34,35 +33,6 @@ _BATCH = 500  # pieces of work in one transaction
 _TEND = 5.0  # seconds from one heartbeat to the next
 _CLOSING = 10.0  # seconds that closing waits for the database
 T = TypeVar("T")
-
-_SAVE = (
-    update(schema.messages)
-    .where(schema.messages.c.id == bindparam("message"))
-    .values({name: bindparam(f"new_{name}") for name in ("text", "state", "extras", "owner")})
-)
-
-
-@dataclass(eq=False)
-class Draft:
-    """A reply that is being written: its text in memory is ahead of the database."""
-
-    id: str
-    extras: dict[str, Any] = field(default_factory=dict)
-    parts: list[str] = field(default_factory=list)
-    length: int = 0
-    saved: int = 0  # characters that are committed
-    replaced: int = 0
-    state: str = WRITING
-    over: bool = False  # its last state is committed, or never will be
-    waiting: list[Future[None]] = field(default_factory=list)
-
-
-@dataclass(eq=False)
-class _Work:
-    run: Callable[[Connection], Any]
-    size: int
-    future: Future[Any] = field(default_factory=Future)
-    since: float = field(default_factory=time.monotonic)
 
 
 class Writer:
@@ -80,7 +50,7 @@ class Writer:
         self.database, self.owner, self.tend = database, owner, tend
         self.interval, self.patience = interval, patience
         self._changed = threading.Condition()
-        self._work: deque[_Work] = deque()
+        self._work: deque[Work] = deque()
         self._drafts: dict[str, Draft] = {}
         self._dirty: dict[str, float] = {}  # drafts that have more than the database, and since when
         self._waiting = 0
@@ -97,7 +67,7 @@ class Writer:
         Raises:
             GlassError: what it raised; or it could not be saved; or too much waits already.
         """
-        work = _Work(run, size)
+        work = Work(run, size)
         with self._changed:
             self._check_room(size)
             if len(self._work) >= MAX_WORK:
@@ -166,7 +136,11 @@ class Writer:
 
     def wipe(self) -> None:
         """What was deleted leaves SQLite's log too: now, or as soon as nobody reads what was before."""
-        if not self.database.wipe():
+        try:
+            done = self.database.wipe()
+        except GlassError:
+            done = False  # it is deleted all the same
+        if not done:
             with self._changed:
                 self._wiping = True
 
@@ -231,14 +205,16 @@ class Writer:
                         future.set_exception(self._failure or self._closed())
                 self._work.clear()
 
-    def _save(self, work: list[_Work], drafts: list[tuple[Draft, str, str, int]]) -> None:
+    def _save(self, work: list[Work], drafts: list[tuple[Draft, str, str, int]]) -> None:
         """One transaction. Only after it anyone is told."""
-        outcomes: list[tuple[_Work, Any, Exception | None]] = []
+        outcomes: list[tuple[Work, Any, Exception | None]] = []
         gone: dict[Draft, Exception] = {}
         try:
             with self.database.write() as connection:
                 for draft, text, state, _ in drafts:
-                    _, refused = self._do(connection, partial(self._save_draft, draft, text, state))
+                    _, refused = self._do(
+                        connection, partial(save_reply, draft.id, text, state, draft.extras, self.owner)
+                    )
                     if refused is not None:
                         gone[draft] = refused
                 for item in work:
@@ -267,16 +243,6 @@ class Writer:
             else:
                 item.future.set_result(value)
 
-    def _save_draft(self, draft: Draft, text: str, state: str, connection: Connection) -> None:
-        """The whole text each time: adding to what is there would be wrong where a commit's answer was lost."""
-        owner = self.owner if state == WRITING else None
-        row = {"message": draft.id, "new_text": text, "new_state": state, "new_extras": to_json(draft.extras),
-               "new_owner": owner}  # fmt: skip
-        if connection.execute(_SAVE, row).rowcount != 1:
-            raise NotFoundError("the message was deleted")
-        if state != WRITING:
-            remember(connection, draft.id, text)
-
     def _do(self, connection: Connection, run: Callable[[Connection], Any]) -> tuple[Any, Exception | None]:
         """What it gave, or why it was refused, which leaves the others as they are."""
         try:
@@ -289,7 +255,7 @@ class Writer:
         except Exception as refused:
             return None, refused
 
-    def _failed(self, work: list[_Work], drafts: list[tuple[Draft, str, str, int]], error: Exception) -> None:
+    def _failed(self, work: list[Work], drafts: list[tuple[Draft, str, str, int]], error: Exception) -> None:
         """Nothing was committed. What may still succeed is kept in its order."""
         again = isinstance(error, DBAPIError) and self.database.trouble(error) in ("lost", "busy")
         failure = self.database.told(error)
@@ -362,7 +328,7 @@ class Writer:
             return
 
     def _check_room(self, more: int) -> None:
-        if self._closing:
+        if self._closing or self._ended:
             raise self._closed()
         if self._waiting + more > MAX_WAITING:
             raise self._crowded()
