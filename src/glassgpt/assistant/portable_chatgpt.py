@@ -28,6 +28,7 @@ from glassgpt.core.errors import FormatError
 _MAX_NODES = 5 * MAX_MESSAGES
 _HIDDEN = ("model_editable_context", "user_editable_context", "thoughts", "reasoning_recap", "app_pairing_content")
 _LANGUAGE = re.compile(r"[\w+#.-]{1,20}")
+_CITATION = re.compile("\ue200[^\ue200\ue201]{0,2000}\ue201")  # marks that the page shows as links
 _UNFINISHED = ("in_progress",)
 _IMAGE, _SOUND, _VIDEO, _FILE = "images left out", "sound left out", "videos left out", "files left out"
 _KINDS = {
@@ -110,7 +111,9 @@ def _message(value: Any, node: str, conversation: str, parent: str | None, begun
     if metadata.get("is_visually_hidden_from_conversation") or kind in _HIDDEN:
         notes["hidden messages left out"] += 1
         return None
-    text = _clean(_text(content, kind, notes), notes)
+    text, citations = _CITATION.subn("", _clean(_text(content, kind, notes), notes))
+    if citations:
+        notes["citations left out"] += citations
     if not text.strip():
         return None
     extras: dict[str, Any] = {"from": "chatgpt"}

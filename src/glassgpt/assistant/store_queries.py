@@ -19,7 +19,7 @@ from glassgpt.assistant.store_rows import (
     to_json,
     to_message,
 )
-from glassgpt.assistant.store_search import remember
+from glassgpt.assistant.store_search import remember, remember_all
 from glassgpt.assistant.terms import fold
 from glassgpt.core.errors import InputError, NotFoundError
 
@@ -85,8 +85,7 @@ def put_whole(connection: Connection, given: Whole) -> None:
     if messages:
         rows = [vars(m) | {"extras": to_json(m.extras), "owner": None} for m in messages]
         connection.execute(insert(schema.messages), rows)
-        for message in messages:
-            remember(connection, message.id, message.text)
+        remember_all(connection, given.conversation.id)
     if given.feedback:
         connection.execute(insert(schema.feedback), [vars(f) for f in given.feedback])
 

@@ -77,14 +77,27 @@ def remember(connection: Connection, message: str, said: str) -> None:
     found = connection.execute(select(_messages.number, _messages.role).where(_messages.id == message)).one_or_none()
     if found is None or found.role not in _SEARCHED:
         return
-    words = _written(said)
     if connection.dialect.name == "sqlite":
         connection.execute(text(f"DELETE FROM {schema.SEARCH} WHERE rowid = :number"), {"number": found.number})
-        connection.execute(text(f"INSERT INTO {schema.SEARCH} (rowid, terms) VALUES (:number, :terms)"),
-                           {"number": found.number, "terms": " ".join(words)})  # fmt: skip
     else:
         connection.execute(delete(schema.search).where(schema.search.c.number == found.number))
-        connection.execute(insert(schema.search).values(number=found.number, terms=words))
+    _insert(connection, [(found.number, _written(said))])
+
+
+def remember_all(connection: Connection, conversation: str) -> None:
+    """Makes the messages of a new conversation findable."""
+    if connection.dialect.name in ("sqlite", "postgresql"):
+        query = select(_messages.number, _messages.text).where(_messages.conversation == conversation)
+        rows = connection.execute(query.where(_messages.role.in_(_SEARCHED))).all()
+        _insert(connection, [(row.number, _written(row.text)) for row in rows])
+
+
+def _insert(connection: Connection, rows: list[tuple[int, list[str]]]) -> None:
+    if connection.dialect.name == "postgresql" and rows:
+        connection.execute(insert(schema.search), [{"number": n, "terms": words} for n, words in rows])
+    elif rows:
+        connection.execute(text(f"INSERT INTO {schema.SEARCH} (rowid, terms) VALUES (:number, :terms)"),
+                           [{"number": n, "terms": " ".join(words)} for n, words in rows])  # fmt: skip
 
 
 def forget(connection: Connection, conversation: str) -> None:
