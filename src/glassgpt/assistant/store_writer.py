@@ -245,14 +245,18 @@ class Writer:
 
     def _do(self, connection: Connection, run: Callable[[Connection], Any]) -> tuple[Any, Exception | None]:
         """What it gave, or why it was refused, which leaves the others as they are."""
+        part = connection.begin_nested()
         try:
-            with connection.begin_nested():
-                return run(connection), None
+            value = run(connection)
+            part.commit()
+            return value, None
         except DBAPIError as error:
             if self.database.trouble(error) != "other":
-                raise
+                raise  # SQLite has rolled the whole transaction back already where its disk is full
+            part.rollback()
             return None, self.database.told(error)
         except Exception as refused:
+            part.rollback()
             return None, refused
 
     def _failed(self, work: list[Work], drafts: list[tuple[Draft, str, str, int]], error: Exception) -> None:
