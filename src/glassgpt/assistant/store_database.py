@@ -189,7 +189,7 @@ class Database:
         except (NoSuchModuleError, ModuleNotFoundError) as error:
             raise ConfigError("what reads {where} is not installed ({reason})", where=self.where,
                               reason=str(error)[:200],
-                              hint="For PostgreSQL: `pip install glassgpt[postgresql]`.") from error  # fmt: skip
+                              hint="For PostgreSQL: `pip install glassgpt[postgres]`.") from error  # fmt: skip
         if self.kind == "sqlite":
             event.listen(engine, "connect", _prepare)
             event.listen(engine, "begin", _begin)
