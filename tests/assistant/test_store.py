@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 
@@ -338,3 +339,10 @@ def test_a_password_is_never_told(tmp_path):
     with pytest.raises(GlassError, match=r"glass:\*\*\*@") as error:
         Store(f"postgresql://glass:topsecret@/x?host={tmp_path}")
     assert "topsecret" not in error.value.line("en") + error.value.line("zh")
+
+
+def test_what_postgresql_needs_is_said_where_it_is_missing(monkeypatch):
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(ConfigError, match="is not installed") as error:
+        Store("postgresql://glass@/x")
+    assert error.value.hint() == "For PostgreSQL: `pip install glassgpt[postgres]`."

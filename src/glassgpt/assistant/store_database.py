@@ -186,7 +186,7 @@ class Database:
             options |= {"connect_args": {"connect_timeout": _CONNECT, "application_name": "glassgpt"}}
         try:
             engine = create_engine(self.url, hide_parameters=True, **options)
-        except (NoSuchModuleError, ModuleNotFoundError) as error:
+        except (NoSuchModuleError, ImportError) as error:
             raise ConfigError("what reads {where} is not installed ({reason})", where=self.where,
                               reason=str(error)[:200],
                               hint="For PostgreSQL: `pip install glassgpt[postgres]`.") from error  # fmt: skip
