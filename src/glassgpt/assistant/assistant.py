@@ -135,7 +135,7 @@ class AssistantChat(Chat):
 
     def __init__(self, assistant: Assistant, *, max_new_tokens: int | None = None, **sampling: Any) -> None:
         super().__init__(assistant.model, max_new_tokens=max_new_tokens, **sampling)
-        self.assistant = assistant
+        self.assistant, self.persona = assistant, assistant.persona.name
         self.plan: Plan | None = None
 
     def greeting(self, language: str) -> str:

@@ -82,6 +82,8 @@ class Chat:
             raise InputError("the system message is empty", hint="Give some instructions, or leave it out.")
         self.system = system
 
+    persona = ""  # the name of an assistant's
+
     def greeting(self, language: str) -> str:
         """What is said before the first message; "" for nothing."""
         return ""

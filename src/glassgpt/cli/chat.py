@@ -25,14 +25,16 @@ from glassgpt.core.errors import GlassError, NotFoundError, nearest
 from glassgpt.core.words import say
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from glassgpt.assistant.conversation import Chat, Reply
+    from glassgpt.assistant.kept import Kept
+    from glassgpt.assistant.store import Store
     from glassgpt.engine.language_model import LanguageModel
 
 # What --help shows; `assistant.conversation` has the values that hold, and importing it here would import torch.
 DEFAULTS = {"temperature": 0.2, "top_p": 0.9, "max_new_tokens": 512}
-COMMANDS = ("/help", "/reset", "/system", "/save", "/build", "/exit")
+COMMANDS = ("/help", "/reset", "/system", "/save", "/good", "/bad", "/right", "/build", "/exit")
 
 
 def add_parser(verbs: Any, common: argparse.ArgumentParser, language: str) -> None:
@@ -44,6 +46,11 @@ def add_parser(verbs: Any, common: argparse.ArgumentParser, language: str) -> No
         "--system", metavar="TEXT", help=say("instructions that stand before the conversation", language)
     )
     add_assistant_options(parser, language)
+    parser.add_argument("--store", metavar="DB",
+                        help=say("keep the conversation in this database: a file, or a URL as SQLAlchemy takes it",
+                                 language))  # fmt: skip
+    about = say("with --store: go on with this conversation, or with the `last`", language)
+    parser.add_argument("--continue", dest="go_on", metavar="ID", help=about)
     parser.add_argument("--message", metavar="TEXT", help=say("say this, print the reply and exit", language))
     add_sampling_options(parser, language, DEFAULTS)
     parser.add_argument("--json", action="store_true", help=say("with --message: print the reply as JSON", language))
@@ -54,10 +61,13 @@ def run(args: argparse.Namespace) -> int:
     """One message, or a conversation until /exit or the end of the input."""
     if args.json and args.message is None:
         raise GlassError("--json needs --message", hint='Try: glassgpt chat --message "Hello" --json.')
+    if args.go_on is not None and args.store is None:
+        raise GlassError("--continue needs --store", hint="Name the database that the conversation is in.")
     given = load_assistant(args)
     model, _ = load_model(args)
     from glassgpt.assistant.assistant import Assistant, AssistantChat
     from glassgpt.assistant.conversation import Chat
+    from glassgpt.assistant.kept import Kept
     from glassgpt.engine.load import load
 
     def talk_to(model: LanguageModel) -> Chat:
@@ -73,10 +83,17 @@ def run(args: argparse.Namespace) -> int:
         def reload(place: Path) -> LanguageModel:
             return load(place, precision=args.precision, device=args.device, template=args.template)
 
-        return Conversation(talk_to, model, args.language, reload, _for_build(args)).run()
+        with _store(args) as store:
+            return Conversation(talk_to, model, args.language, reload, _for_build(args), store, args.go_on).run()
     chat = talk_to(model)
+    with _store(args) as store:
+        speaker: Chat | Kept = chat if store is None else Kept(chat, store, args.go_on)
+        for text in speaker.stream(args.message):
+            if not args.json:
+                print(text, end="", flush=True)
+    reply = chat.reply
+    assert reply is not None
     if args.json:
-        reply = chat.say(args.message)
         print_json(
             {
                 "model": model.name,
@@ -87,15 +104,29 @@ def run(args: argparse.Namespace) -> int:
                 "left_out": list(reply.left_out),
                 "kind": reply.plan.kind if reply.plan else "model",
                 "sources": [vars(source) for source in reply.plan.sources] if reply.plan else [],
+                "conversation": speaker.id if isinstance(speaker, Kept) else None,
                 "receipt": model.receipt(reply.completion).to_dict() if reply.completion else None,
             }
         )
         return 0
-    _print_stream(chat, args.message)
     print()
-    assert chat.reply is not None
-    _tell(chat.reply, args.language)
+    _tell(reply, args.language)
     return 0
+
+
+@contextlib.contextmanager
+def _store(args: argparse.Namespace) -> Iterator[Store | None]:
+    """The database of --store."""
+    if args.store is None:
+        yield None
+        return
+    from glassgpt.assistant.store import Store
+
+    with Store(args.store) as store:
+        if store.interrupted:
+            note(say("Replies that were never finished, now marked as such: {count}", args.language,
+                     count=store.interrupted))  # fmt: skip
+        yield store
 
 
 class Conversation:
@@ -104,8 +135,12 @@ class Conversation:
     def __init__(
         self, talk_to: Callable[[LanguageModel], Chat], model: LanguageModel, language: str,
         reload: Callable[[Path], LanguageModel], build_options: list[str],
+        store: Store | None = None, go_on: str | None = None,
     ) -> None:  # fmt: skip
+        from glassgpt.assistant.kept import Kept
+
         self.talk_to, self.chat, self.language = talk_to, talk_to(model), language
+        self.kept = None if store is None else Kept(self.chat, store, go_on)
         self.reload, self.build_options = reload, build_options
         self.interactive = sys.stdin.isatty()
 
@@ -145,7 +180,7 @@ class Conversation:
         """Print the reply to one message, and what the user should know about it."""
         # Ctrl-C ends the stream; what was written so far stays in the conversation.
         with contextlib.suppress(KeyboardInterrupt):
-            _print_stream(self.chat, line)
+            _print_stream(self.kept or self.chat, line)
         print("\n")
         if self.chat.reply is not None:
             _tell(self.chat.reply, self.language)
@@ -157,11 +192,12 @@ class Conversation:
         if command == "/help":
             self.say("/reset forgets the conversation")
             self.say("/system TEXT sets the instructions (without TEXT: shows them)")
+            self.say("/good, /bad and /right ANSWER judge the last reply (with --store)")
             self.say("/save FILE writes the conversation to a JSON file")
             self.say("/build FILE makes a model from your questions and answers (without FILE: a sample)")
             self.say("/exit leaves (or Ctrl-D)")
         elif command == "/reset":
-            self.chat.reset()
+            (self.kept.forget if self.kept else self.chat.reset)()
             self.say("The conversation is forgotten; the instructions stay.")
         elif command == "/system":
             if rest:
@@ -172,6 +208,8 @@ class Conversation:
         elif command == "/save":
             path = save_conversation(self.chat, rest)
             self.say("Saved: {path}", path=path)
+        elif command in ("/good", "/bad", "/right"):
+            self.judge(command, rest)
         elif command == "/build":
             self.build(rest)
         else:
@@ -183,8 +221,19 @@ class Conversation:
                 near=near,
             )
 
+    def judge(self, command: str, rest: str) -> None:
+        """Keep what the user thinks of the last reply."""
+        if self.kept is None:
+            hint = "Start with --store conversations.db to keep what is said."
+            raise GlassError("{command} needs --store", hint=hint, command=command)
+        if command == "/right" and not rest:
+            raise GlassError("/right needs the right answer", hint="Type it behind /right.")
+        self.kept.judge({"/good": 1, "/bad": -1, "/right": 0}[command], rest if command == "/right" else None)
+        self.say("Kept; `glassgpt conversations lessons` makes training data of it.")
+
     def build(self, file: str) -> None:
         """Build a model from a file, or from the sample, as `glassgpt build` does, and go on with that one."""
+        from glassgpt.assistant.kept import Kept
         from glassgpt.cli.build import SAMPLE, next_folder_for
         from glassgpt.cli.main import build_parser
 
@@ -198,6 +247,8 @@ class Conversation:
             args.language = self.language
             if args.run(args) == 0:
                 self.chat = self.talk_to(self.reload(folder))
+                if self.kept is not None:
+                    self.kept = Kept(self.chat, self.kept.store)
                 self.say("You are talking to your own model now; ask it something that its rows answer.")
         except (SystemExit, KeyboardInterrupt):
             note(say("Nothing was built; the conversation goes on.", self.language))
@@ -234,7 +285,7 @@ def save_conversation(chat: Chat, name: str) -> Path:
     return path.resolve()
 
 
-def _print_stream(chat: Chat, message: str) -> None:
+def _print_stream(chat: Chat | Kept, message: str) -> None:
     stream = chat.stream(message)
     with contextlib.closing(stream):  # type: ignore[type-var]
         for text in stream:
