@@ -56,7 +56,10 @@ def lessons(store: Store) -> Lessons:
 
 
 def export_lessons(store: Store, folder: str | Path) -> Lessons:
-    """Writes `conversations.jsonl` and `preferences.jsonl` into a folder, for `glassgpt build`; gives what is in them.
+    """Writes `conversations.jsonl` and `preferences.jsonl` into a folder; gives what is in them.
+
+    `glassgpt build` learns from the first. Of preferences it learns the chosen answers alone, so that with both files
+    right answers are learned twice.
 
     Raises GlassError where the disk refuses.
     """
