@@ -272,8 +272,3 @@ def test_every_passage_is_a_slice_of_its_file_and_nothing_of_it_is_lost(tmp_path
         assert passage.number == number
         position = source.index(passage.text, position) + len(passage.text)
     assert packed("".join(p.text for p in found.passages)) == packed(source)
-
-
-def test_search_text_makes_widths_alike_and_the_text_stays_as_it_is():
-    passage = Passage("ＡＢＣ １２３ e\u0301", None, None, "line 1", 0)
-    assert passage.search_text == "ABC 123 é" and passage.text == "ＡＢＣ １２３ e\u0301"
