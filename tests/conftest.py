@@ -34,6 +34,12 @@ def gemma_path() -> Path:
     return _packaged_model("gemma3-270m")
 
 
+@pytest.fixture(scope="session")
+def encoders_path() -> list[Path]:
+    """The files of the two encoders that an assistant searches with, as above."""
+    return [_packaged_model("e5-small"), _packaged_model("minilm")]
+
+
 def _packaged_model(name: str) -> Path:
     from glassgpt.core.errors import FetchError
     from glassgpt.formats.fetch import pull

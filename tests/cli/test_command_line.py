@@ -162,7 +162,7 @@ def test_a_console_that_is_not_utf_8_gets_escapes_and_valid_json(encoding, tiny)
 def test_models_and_eval_print_json(tiny, tmp_path, capsys):
     assert main(["models", "--json"]) == 0
     listed = {model["name"] for model in json.loads(capsys.readouterr().out)}
-    assert listed == {"smollm2", "gemma3-270m", "e5-small", "gpt2", "qwen3-0.6b"}
+    assert listed == {"smollm2", "gemma3-270m", "e5-small", "minilm", "gpt2", "qwen3-0.6b"}
     (tmp_path / "t.txt").write_text("hello there, 你好\n" * 30, encoding="utf-8")
     assert main(["eval", "--model", tiny, "--data", str(tmp_path / "t.txt"), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["perplexity"] > 1

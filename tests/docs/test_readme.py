@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from glassgpt.assistant.persona import load_persona
 from glassgpt.cli.main import VERBS, build_parser
 from glassgpt.formats.catalog import CATALOG
 
@@ -67,6 +68,17 @@ def test_the_code_of_the_readme_runs(smollm2_path, capsys):
     (code,) = blocks(READMES[0], "python")
     exec(compile(code, "README.md", "exec"), {})  # noqa: S102 - our own file
     assert "Paris" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", ["assistant.md", "assistant.zh.md"])
+def test_the_code_and_the_persona_of_the_assistants_page_work(page, smollm2_path, encoders_path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (code,) = blocks(ROOT / "docs" / page, "python")
+    exec(compile(code, page, "exec"), {})  # noqa: S102 - our own file
+    (persona,) = blocks(ROOT / "docs" / page, "toml")
+    (tmp_path / "shop.toml").write_text(persona, encoding="utf-8")
+    assert load_persona(tmp_path / "shop.toml").only_known
 
 
 @pytest.mark.slow
