@@ -32,7 +32,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class Tool(ToolDescription, Generic[P, R]):
     """A function that can be called by a model and, as before, by Python.
 
@@ -48,6 +48,8 @@ class Tool(ToolDescription, Generic[P, R]):
     function: Callable[P, R] = None  # type: ignore[assignment]
     timeout_s: float = TIMEOUT_S
     accept: Callable[[str], dict[str, Any]] = None  # type: ignore[assignment]
+    __eq__ = object.__eq__  # as functions: only itself is the same
+    __hash__ = object.__hash__
 
     def __post_init__(self) -> None:
         if not callable(self.function) or not callable(self.accept):
