@@ -26,13 +26,13 @@ def clock(zone: tzinfo | None) -> datetime:
 TOOLS = {one.name: one for one in date_tools("Asia/Shanghai", clock)}
 
 
-def ask(name: str, **arguments: Any) -> str:
+def ask(name: str, /, **arguments: Any) -> str:
     result = run_tool(TOOLS[name], json.dumps(arguments))
     assert result.ok, result.text
     return result.text
 
 
-def refused(name: str, **arguments: Any) -> str:
+def refused(name: str, /, **arguments: Any) -> str:
     result = run_tool(TOOLS[name], json.dumps(arguments))
     assert not result.ok and result.error is not None
     assert result.error.message("zh") != result.error.message()
