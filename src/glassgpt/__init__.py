@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from glassgpt.assistant.conversation import Chat, Reply
+    from glassgpt.assistant.tool import Tool, tool
     from glassgpt.core.errors import GlassError
     from glassgpt.engine.language_model import Completion, LanguageModel
     from glassgpt.engine.load import load
@@ -35,9 +36,11 @@ _HOMES = {
     "Reply": "assistant.conversation",
     "SamplingSettings": "engine.sampling",
     "SelfAttention": "model.attention",
+    "Tool": "assistant.tool",
     "Transformer": "model.transformer",
     "load": "engine.load",
     "perplexity": "evaluation.perplexity",
+    "tool": "assistant.tool",
 }
 
 __all__ = [
@@ -51,9 +54,11 @@ __all__ = [
     "Reply",
     "SamplingSettings",
     "SelfAttention",
+    "Tool",
     "Transformer",
     "load",
     "perplexity",
+    "tool",
 ]
 
 

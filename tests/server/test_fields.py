@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from glassgpt.server.ask import Ask, Tool, ToolCall, Turn, _joined, _message, calls_format
+from glassgpt.assistant.calling import ToolCall, ToolDescription, calls_format
+from glassgpt.server.ask import Ask, Turn, _joined, _message
 from glassgpt.server.chat import ChatRequest
 from glassgpt.server.completions import CompletionRequest
 from glassgpt.server.embeddings import EmbeddingsRequest
@@ -117,7 +118,7 @@ def test_every_api_gives_the_same_conversation():
     expected = Ask(
         turns=(Turn("system", "S"), Turn("user", "U"), Turn("assistant", "", (ToolCall("c", "f", '{"a": 1}'),)),
                Turn("tool", "R")),
-        tools=(Tool("f", "d", {"type": "object"}),), choice="required", most=5, sampling={"top_p": 0.5},
+        tools=(ToolDescription("f", "d", {"type": "object"}),), choice="required", most=5, sampling={"top_p": 0.5},
     )  # fmt: skip
     assert openai == anthropic == responses == expected
 
@@ -133,5 +134,5 @@ def test_calls_and_results_become_text_where_a_template_has_no_place_for_them():
     shown = _message(call, False)["content"]
     assert shown.startswith("Let me see.\n<tool_call>\n") and "北京" in shown
     assert _message(Turn("tool", "r"), False)["role"] == "user" and _message(Turn("tool", "r"), True)["role"] == "tool"
-    schema = calls_format(Ask(tools=(Tool("f"), Tool("g")), choice="g")).schema
+    schema = calls_format((ToolDescription("f"), ToolDescription("g")), "g").schema
     assert schema["properties"]["name"] == {"const": "g"}  # type: ignore[index]

@@ -7,8 +7,6 @@ arguments fit the function's schema.
 from __future__ import annotations
 
 import asyncio
-import json
-import secrets
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
@@ -16,10 +14,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from glassgpt.assistant.calling import CALL, ToolCall, calls_format, read_call
 from glassgpt.engine.engine import Engine
 from glassgpt.engine.request import Piece, Request
 from glassgpt.engine.scheduler import QueueFull
-from glassgpt.server.ask import CALL, Prepared, ToolCall, calls_format
+from glassgpt.server.ask import Prepared
 
 _FEW = 1024  # tokens, which are handed in at once and not in a thread
 _PAUSE = 0.02  # s until a call that found no room is handed in again
@@ -148,7 +147,8 @@ class _Writer:
         room = min(request.limit - self.count, self.prepared.model.context_length - len(ids))
         if room < 1:
             return [Ended(self.index, "length", self.count)]
-        format = await asyncio.to_thread(calls_format, self.prepared.ask)
+        ask = self.prepared.ask
+        format = await asyncio.to_thread(calls_format, ask.tools, ask.choice)
         then = replace(request, prompt=ids, limit=room, format=format, stops=(), alternatives=0)
         written, reason = "", "length"
         async with aclosing(pieces(self.answer._engine, [then], lambda lines: None, wait=True)) as stream:
@@ -160,12 +160,9 @@ class _Writer:
         return self._called(written, reason)
 
     def _called(self, written: str, reason: str) -> list[Event]:
-        try:
-            found = json.loads(written)
-        except ValueError:  # the limit of tokens came first
-            return [Ended(self.index, "length" if reason == "length" else reason, self.count)]
-        arguments = json.dumps(found["arguments"], ensure_ascii=False, separators=(",", ":"))
-        call = ToolCall("call_" + secrets.token_hex(12), found["name"], arguments)
+        call = read_call(written)
+        if call is None:  # the limit of tokens came first
+            return [Ended(self.index, reason, self.count)]
         return [Called(self.index, call), Ended(self.index, "tool_calls", self.count)]
 
     def _tokens(self, piece: Piece) -> tuple[Token, ...]:

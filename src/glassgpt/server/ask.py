@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from glassgpt.assistant.calling import (
+    CALL,
+    ToolCall,
+    ToolDescription,
+    called_text,
+    calls_format,
+    result_message,
+    tools_text,
+    with_instructions,
+)
 from glassgpt.assistant.conversation import CHAT_SAMPLING
 from glassgpt.core.errors import InputError
 from glassgpt.engine.constrain import OutputFormat
@@ -16,17 +25,7 @@ from glassgpt.text.template import Message
 
 Role = Literal["system", "user", "assistant", "tool"]
 REPLY_TOKENS = 1_024  # the most tokens of a reply where the client says nothing
-CALL, END_CALL = "<tool_call>", "</tool_call>"
 _MASK = (1 << 64) - 1
-
-
-@dataclass(frozen=True)
-class ToolCall:
-    """A function that the model wants to be called; `arguments` is JSON."""
-
-    id: str
-    name: str
-    arguments: str
 
 
 @dataclass(frozen=True)
@@ -36,15 +35,6 @@ class Turn:
     role: Role
     text: str
     calls: tuple[ToolCall, ...] = ()
-
-
-@dataclass(frozen=True)
-class Tool:
-    """A function that the model may ask for."""
-
-    name: str
-    description: str = ""
-    parameters: dict[str, Any] = field(default_factory=lambda: {"type": "object", "properties": {}})
 
 
 @dataclass(frozen=True)
@@ -65,7 +55,7 @@ class Ask:
 
     turns: tuple[Turn, ...] = ()
     prompt: str | tuple[int, ...] = ""
-    tools: tuple[Tool, ...] = ()
+    tools: tuple[ToolDescription, ...] = ()
     choice: str = "auto"
     most: int | None = None
     sampling: dict[str, Any] = field(default_factory=dict)
@@ -121,22 +111,11 @@ def prepare(model: LanguageModel, ask: Ask) -> Prepared:
     StopStrings(ask.stops)
     all_stops, format = (*ask.stops, *stops), ask.format
     if ask.tools and ask.choice != "none":
-        format = calls_format(ask) if ask.choice != "auto" else format
+        format = calls_format(ask.tools, ask.choice) if ask.choice != "auto" else format
         all_stops += (CALL,) if ask.choice == "auto" and format is None else ()
     request = Request(ids, limit, settings, 0, ends, all_stops, format, ask.alternatives or 0)
     requests = tuple(replace(request, index=number) for number in range(ask.count))
     return Prepared(model, ask, requests, (ids,), bool(ask.turns) and bool(model.template.family.lead))
-
-
-def calls_format(ask: Ask) -> OutputFormat:
-    """What a call must look like: one of the functions, with arguments that fit its schema."""
-    wanted = [t for t in ask.tools if ask.choice in ("auto", "required", t.name)]
-    forms = [
-        {"type": "object", "properties": {"name": {"const": tool.name}, "arguments": tool.parameters},
-         "required": ["name", "arguments"], "additionalProperties": False}
-        for tool in wanted
-    ]  # fmt: skip
-    return OutputFormat(json_schema=forms[0] if len(forms) == 1 else {"anyOf": forms})
 
 
 def seed_of(number: int | None) -> int | None:
@@ -154,40 +133,15 @@ def _conversation_ids(model: LanguageModel, ask: Ask) -> list[int]:
     template = model.template
     messages = [_message(turn, "tool" in template.family.turns) for turn in ask.turns]
     if ask.tools and ask.choice != "none":
-        messages = _with_instructions(messages, tools_text(ask))
+        messages = with_instructions(messages, tools_text(ask.tools))
     messages = _joined(messages, template.family.alternate)
     return template.encode(model.tokenizer, messages, add_generation_prompt=True).ids
 
 
 def _message(turn: Turn, has_tool_role: bool) -> Message:
-    text = turn.text
-    for call in turn.calls:
-        arguments = json.loads(call.arguments or "{}")
-        shown = json.dumps({"name": call.name, "arguments": arguments}, ensure_ascii=False)
-        text += ("\n" if text else "") + f"{CALL}\n{shown}\n{END_CALL}"
-    if turn.role == "tool" and not has_tool_role:
-        return {"role": "user", "content": f"<tool_response>\n{text}\n</tool_response>"}
-    return {"role": turn.role, "content": text}
-
-
-def tools_text(ask: Ask) -> str:
-    """What a model is told of the functions."""
-    shown = "\n".join(
-        json.dumps({"type": "function", "function": {"name": t.name, "description": t.description,
-                                                     "parameters": t.parameters}}, ensure_ascii=False)
-        for t in ask.tools
-    )  # fmt: skip
-    return (
-        f"# Tools\n\nFunctions that can be called for the user, one to a line:\n<tools>\n{shown}\n</tools>\n\n"
-        f'To call one, answer with {CALL}, a JSON object {{"name": ..., "arguments": ...}}, and {END_CALL}.'
-    )
-
-
-def _with_instructions(messages: list[Message], text: str) -> list[Message]:
-    if messages and messages[0]["role"] == "system":
-        first = messages[0]["content"]
-        return [{"role": "system", "content": f"{first}\n\n{text}" if first else text}, *messages[1:]]
-    return [{"role": "system", "content": text}, *messages]
+    if turn.role == "tool":
+        return result_message(called_text(turn.text, turn.calls), has_tool_role)
+    return {"role": turn.role, "content": called_text(turn.text, turn.calls)}
 
 
 def _joined(messages: Sequence[Message], alternate: bool) -> list[Message]:

@@ -10,9 +10,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints
 
+from glassgpt.assistant.calling import ToolCall, ToolDescription
 from glassgpt.engine.constrain import ANY_OBJECT, OutputFormat
 from glassgpt.server.answer import Answer, Called, Ended, Event, Token, Words
-from glassgpt.server.ask import Ask, Tool, ToolCall, Turn, seed_of
+from glassgpt.server.ask import Ask, Turn, seed_of
 from glassgpt.server.fields import (
     MAX_BIAS,
     MAX_CHOICES,
@@ -256,7 +257,7 @@ class ChatRequest(Sampling, Harmless):
         )  # fmt: skip
 
 
-def chosen(tools: tuple[Tool, ...], choice: str | None) -> str:
+def chosen(tools: tuple[ToolDescription, ...], choice: str | None) -> str:
     """Whether a function is called; raises Problem where it is none of those that there are."""
     names = [tool.name for tool in tools]
     if len(set(names)) < len(names):
@@ -298,9 +299,9 @@ def checked(arguments: str) -> str:
     return arguments
 
 
-def _tool(function: Function) -> Tool:
+def _tool(function: Function) -> ToolDescription:
     parameters = function.parameters or {"type": "object", "properties": {}}
-    return Tool(function.name, function.description or "", parameters)
+    return ToolDescription(function.name, function.description or "", parameters)
 
 
 def _format(given: PlainFormat | ObjectFormat | SchemaFormat | None) -> OutputFormat | None:

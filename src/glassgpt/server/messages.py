@@ -9,8 +9,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from glassgpt.assistant.calling import ToolCall, ToolDescription
 from glassgpt.server.answer import Answer, Called, Ended, Event, Words
-from glassgpt.server.ask import Ask, Tool, ToolCall, Turn
+from glassgpt.server.ask import Ask, Turn
 from glassgpt.server.chat import Count, chosen
 from glassgpt.server.fields import MAX_MESSAGES, MAX_STOPS, MAX_TOOLS, Body, FunctionName, Name, Short, Stop, Text
 
@@ -106,7 +107,7 @@ class CountRequest(Body):
 
     def ask(self) -> Ask:
         """The conversation without its wire form; raises Problem where fields are at odds."""
-        tools = tuple(Tool(t.name, t.description or "", t.input_schema) for t in self.tools or ())
+        tools = tuple(ToolDescription(t.name, t.description or "", t.input_schema) for t in self.tools or ())
         choice = self.tool_choice
         wanted = None if choice is None else {"any": "required", "tool": choice.name}.get(choice.type, choice.type)
         system = [Turn("system", _text(self.system))] if self.system else []

@@ -10,9 +10,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from glassgpt.assistant.calling import ToolCall, ToolDescription
 from glassgpt.engine.constrain import ANY_OBJECT, OutputFormat
 from glassgpt.server.answer import Answer, Called, Ended, Event, Token, Words
-from glassgpt.server.ask import Ask, Tool, ToolCall, Turn, seed_of
+from glassgpt.server.ask import Ask, Turn, seed_of
 from glassgpt.server.chat import Count, Harmless, Seed, checked, chosen
 from glassgpt.server.fields import MAX_MESSAGES, MAX_TOOLS, Body, FunctionName, Name, Short, Text
 
@@ -143,7 +144,7 @@ class ResponsesRequest(Harmless):
 
     def ask(self) -> Ask:
         """The request without its wire form; raises Problem where fields are at odds."""
-        tools = tuple(Tool(t.name, t.description or "", t.parameters or {"type": "object", "properties": {}})
+        tools = tuple(ToolDescription(t.name, t.description or "", t.parameters or {"type": "object", "properties": {}})
                       for t in self.tools or ())  # fmt: skip
         choice = self.tool_choice.name if isinstance(self.tool_choice, ChosenFunction) else self.tool_choice
         turns = [Turn("user", self.input)] if isinstance(self.input, str) else list(map(_turn, self.input))
