@@ -6,20 +6,25 @@ for itself or the answer is "I do not know". Each reply tells which of these it 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from glassgpt.assistant.calling import called_text, result_message, step_pieces, tools_text, with_instructions
 from glassgpt.assistant.conversation import Chat, Fitted, fit
 from glassgpt.assistant.knowledge import Hit, Knowledge
 from glassgpt.assistant.passage import place_text
 from glassgpt.assistant.persona import Persona
+from glassgpt.assistant.tool import Tool
+from glassgpt.assistant.tool_run import ToolResult, run_tool
 from glassgpt.core.words import say
 from glassgpt.engine.language_model import LanguageModel
 from glassgpt.engine.request import Piece
 from glassgpt.text.template import Encoded, Message
 
-Kind = Literal["quoted", "summarised", "model", "unknown", "handover", "refused", "reply"]
+Kind = Literal["quoted", "summarised", "tool", "model", "unknown", "handover", "refused", "reply"]
+MAX_CALLS = 4  # calls that the model may make for one reply
 _SHOWN = 3  # passages that are summarised, and questions that are offered where nothing answers
 # What the model is told.
 _FROM_NOTES = {
@@ -41,10 +46,20 @@ class Citation:
 
 
 @dataclass(frozen=True)
+class Made:
+    """A call that was made: the tool, its arguments as JSON, and what came of it."""
+
+    name: str
+    arguments: str
+    result: ToolResult
+
+
+@dataclass(frozen=True)
 class Plan:
     """How a message is answered: with `text`, or by the model, which is given `messages`.
 
     - `sources`: what the text, or the model's notes, were taken from.
+    - `calls`: the tools that were called for it.
     - `language`: what the user is told in.
     """
 
@@ -53,6 +68,7 @@ class Plan:
     text: str = ""
     messages: tuple[Message, ...] = ()
     sources: tuple[Citation, ...] = ()
+    calls: tuple[Made, ...] = ()
 
     def footer(self) -> str:
         """What the reply is and where it comes from, for whoever reads it; "" where the reply says so itself."""
@@ -63,16 +79,27 @@ class Plan:
             return say("(Quoted from {where}.)", self.language, where=where)
         if self.kind == "summarised":
             return say("(Summarised by the model from {where}.)", self.language, where=where)
+        if self.kind == "tool" or self.calls:
+            names = ", ".join(dict.fromkeys(call.name for call in self.calls))
+            told = say("(From the tool {names}.)" if self.kind == "tool" else "(By the model, with the tool {names}.)",
+                       self.language, names=names)  # fmt: skip
+            failed = [call.result.error.line(self.language) for call in self.calls if call.result.error is not None]
+            return "\n".join([told, *failed])
         if self.kind == "model":
             return say("(From the model alone, which may be wrong.)", self.language)
         return ""
 
 
 class Assistant:
-    """A persona with a model and what it knows. Safe to use from several threads."""
+    """A persona with a model and what it knows. Safe to use from several threads.
 
-    def __init__(self, model: LanguageModel, persona: Persona, knowledge: Knowledge | None = None) -> None:
-        self.model, self.persona, self.knowledge = model, persona, knowledge
+    Args:
+        tools: what it may call, and nothing else; see `persona_tools`.
+    """
+
+    def __init__(self, model: LanguageModel, persona: Persona, knowledge: Knowledge | None = None,
+                 tools: Sequence[Tool[..., Any]] = ()) -> None:  # fmt: skip
+        self.model, self.persona, self.knowledge, self.tools = model, persona, knowledge, tuple(tools)
 
     def plan(self, messages: Sequence[Message]) -> Plan:
         """How the last message is to be answered.
@@ -88,6 +115,10 @@ class Assistant:
             return Plan("refused", language, refusal.say.text(language))
         if (reply := persona.reply_to(message)) is not None:
             return Plan("reply", language, reply.say.text(language))
+        for tool in self.tools:
+            arguments = tool.spot(message) if tool.spot is not None else None
+            if arguments is not None:
+                return self._from_tool(tool, arguments, language)
         hits = self.knowledge.search(message, _SHOWN) if self.knowledge is not None else []
         if hits and hits[0].known:
             return self._from_files(messages, language, [hit for hit in hits if hit.known])
@@ -105,6 +136,15 @@ class Assistant:
         told = _FROM_NOTES[language].format(notes=notes)
         asked = self._asked(messages[-1:], f"{self.persona.system(language)} {told}")
         return Plan("summarised", language, messages=asked, sources=tuple(map(_citation, hits)))
+
+    def _from_tool(self, tool: Tool[..., Any], arguments: dict[str, Any], language: str) -> Plan:
+        given = json.dumps(arguments, ensure_ascii=False)
+        result = run_tool(tool, given, language=language)
+        text = result.text
+        if not result.ok:
+            text = " ".join(filter(None, (text, self.persona.handover.say.text(language))))
+        ended = result if result.ok else replace(result, error=None)  # the text says it already
+        return Plan("tool", language, text, calls=(Made(tool.name, given, ended),))
 
     def _unknown(self, language: str, hits: Sequence[Hit]) -> str:
         """That it does not know; the hand-over; and what it could answer instead."""
@@ -148,9 +188,30 @@ class AssistantChat(Chat):
         self.plan = plan = self.assistant.plan([*system, *messages])
         if not plan.messages:
             return Fitted([], ()), iter([Piece(plan.text, finish_reason="stop")])
-        encode = _Encode(self.model, plan.messages[0])
-        fitted = fit(encode, list(plan.messages[1:]), self.model.context_length, self._reserve())
-        return fitted, self._written(fitted.ids)
+        tools = self.assistant.tools if plan.kind == "model" else ()
+        told = with_instructions(plan.messages, tools_text(tools)) if tools else list(plan.messages)
+        said = told[1:]
+        fitted = fit(_Encode(self.model, told[0]), said, self.model.context_length, self._reserve())
+        if not tools:
+            return fitted, self._written(fitted.ids)
+        return fitted, self._calling([plan.messages[0], *said[len(fitted.left_out) :]])
+
+    def _calling(self, messages: list[Message]) -> Iterator[Piece]:
+        """The model's pieces; what it calls is called, and the result told to it, until it answers."""
+        assert self.plan is not None
+        language, tools, calls = self.plan.language, {tool.name: tool for tool in self.assistant.tools}, 0
+        while True:
+            may = list(tools.values()) if calls < MAX_CALLS else []
+            step = yield from step_pieces(self.model, messages, may, max_new_tokens=self._reserve(), **self.sampling)
+            if step.call is None:
+                yield Piece("", finish_reason=step.finish_reason)  # type: ignore[arg-type]
+                return
+            result = run_tool(tools[step.call.name], step.call.arguments, language=language)
+            made = Made(step.call.name, step.call.arguments, result)
+            self.plan = replace(self.plan, calls=(*self.plan.calls, made))
+            calls += 1
+            messages = [*messages, {"role": "assistant", "content": called_text(step.text, [step.call])},
+                        result_message(result.text, "tool" in self.template.family.turns)]  # fmt: skip
 
     def _remember(self, *about: Any) -> None:
         super()._remember(*about)

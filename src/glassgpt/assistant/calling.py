@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from glassgpt.core.errors import ConfigError, nearest
 from glassgpt.engine.constrain import OutputFormat
 from glassgpt.engine.language_model import LanguageModel
-from glassgpt.engine.request import Request, plan_length, sampling_settings
+from glassgpt.engine.request import Piece, Request, plan_length, sampling_settings
 from glassgpt.text.template import Message
 
 CALL, END_CALL = "<tool_call>", "</tool_call>"
@@ -152,7 +152,27 @@ def next_step(
     model: LanguageModel, messages: Sequence[Message], functions: Sequence[ToolDescription], choice: str = "auto", *,
     max_new_tokens: int | None = None, write: Callable[[str], object] = lambda text: None, **sampling: Any,
 ) -> Step:  # fmt: skip
-    """Lets the model answer or ask for one of the functions.
+    """As `step_pieces`, to its end.
+
+    Args:
+        write: is given the answer's text as it comes; what it raises ends the step.
+    """
+    pieces = step_pieces(model, messages, functions, choice, max_new_tokens=max_new_tokens, **sampling)
+    while True:
+        try:
+            piece = next(pieces)
+        except StopIteration as end:
+            step: Step = end.value
+            return step
+        if piece.text:
+            write(piece.text)
+
+
+def step_pieces(
+    model: LanguageModel, messages: Sequence[Message], functions: Sequence[ToolDescription], choice: str = "auto", *,
+    max_new_tokens: int | None = None, **sampling: Any,
+) -> Generator[Piece, None, Step]:  # fmt: skip
+    """Lets the model answer or ask for one of the functions; yields the pieces of its answer, returns what it did.
 
     Args:
         model: with a chat template.
@@ -160,7 +180,6 @@ def next_step(
         functions: what may be asked for, and nothing else can be.
         choice: "auto": the model decides; "required": it calls one; a name: it calls that one.
         max_new_tokens: the most tokens of answer and call together.
-        write: is given the answer's text as it comes; what it raises ends the step.
         sampling: the fields of `SamplingSettings`.
 
     Raises:
@@ -182,8 +201,7 @@ def next_step(
     for piece in model.loop.start([replace(request, stops=stops)])[0]:
         text, count = text + piece.text, count + (piece.token is not None)
         stop, reason = piece.stop, piece.finish_reason or reason
-        if piece.text:
-            write(piece.text)
+        yield replace(piece, finish_reason=None)
     if stop != CALL:
         return Step(template.reply(text), None, reason, count)
     begun = ids + tokenizer.encode_segment(f"{text}{CALL}\n", after="text")

@@ -6,20 +6,23 @@ which numbers there are.
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
 from glassgpt.assistant.tool import TIMEOUT_S, Tool, tool
-from glassgpt.core.errors import ConfigError, FormatError, NotFoundError, nearest
+from glassgpt.core.errors import ConfigError, FormatError, GlassError, NotFoundError, nearest
 from glassgpt.core.words import say
 from glassgpt.data.columns import fold
 from glassgpt.data.reading import TextFile
 from glassgpt.data.tables import Table, Trouble
 
 MAX_BYTES = 64 << 20
+_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_./-]{2,}")  # what an order number may look like in a message
 MAX_ROWS = 500_000
 MAX_NUMBER = 100  # characters of what is looked up
 MAX_SHOWN = 20  # rows of one order
@@ -56,7 +59,8 @@ def order_lookup(
     about = description or (
         "Looks up an order: its state, date and contents.\n\nUse it when the user gives an order number."
     )
-    return tool(name=name, description=about, timeout_s=TIMEOUT_S)(look_up)
+    made = tool(name=name, description=about, timeout_s=TIMEOUT_S)(look_up)
+    return replace(made, spot=orders.spotted)
 
 
 class _Orders:
@@ -86,6 +90,15 @@ class _Orders:
                 self._read(stat.st_size)
                 self._stamp = stamp
             return self._rows
+
+    def spotted(self, message: str) -> dict[str, Any] | None:
+        """The number in a message that is one of an order; None where there is none. A file that cannot be read is told
+        when it is looked up in."""
+        try:
+            rows = self.rows()
+        except GlassError:
+            return None
+        return next(({"number": word} for word in _WORD.findall(_key(message)) if word in rows), None)
 
     def told(self, number: str, language: str) -> str:
         """What the file says of a number."""

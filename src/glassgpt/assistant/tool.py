@@ -40,6 +40,8 @@ class Tool(ToolDescription, Generic[P, R]):
         function: what is run; it may be an `async` one.
         timeout_s: how long a call may take, in seconds.
         accept: JSON text to the function's keyword arguments; raises GlassError where it does not fit `parameters`.
+        spot: a message of the user's to arguments, where it plainly asks for this tool; else None. A small model need
+            not find that out.
 
     Raises:
         ConfigError: a name, a description or a time that cannot be used, or a schema that text cannot be held to.
@@ -48,6 +50,7 @@ class Tool(ToolDescription, Generic[P, R]):
     function: Callable[P, R] = None  # type: ignore[assignment]
     timeout_s: float = TIMEOUT_S
     accept: Callable[[str], dict[str, Any]] = None  # type: ignore[assignment]
+    spot: Callable[[str], dict[str, Any] | None] | None = None
     __eq__ = object.__eq__  # as functions: only itself is the same
     __hash__ = object.__hash__
 

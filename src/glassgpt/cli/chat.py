@@ -104,6 +104,12 @@ def run(args: argparse.Namespace) -> int:
                 "left_out": list(reply.left_out),
                 "kind": reply.plan.kind if reply.plan else "model",
                 "sources": [vars(source) for source in reply.plan.sources] if reply.plan else [],
+                "calls": [
+                    {"tool": call.name, "arguments": call.arguments, "ok": call.result.ok, "result": call.result.text}
+                    for call in reply.plan.calls
+                ]
+                if reply.plan
+                else [],
                 "conversation": speaker.id if isinstance(speaker, Kept) else None,
                 "receipt": model.receipt(reply.completion).to_dict() if reply.completion else None,
             }

@@ -14,6 +14,7 @@ from glassgpt.core.words import say
 if TYPE_CHECKING:
     from glassgpt.assistant.knowledge import Knowledge
     from glassgpt.assistant.persona import Persona
+    from glassgpt.assistant.tool import Tool
     from glassgpt.engine.language_model import LanguageModel
 
 DEFAULT_MODEL = "smollm2"
@@ -70,16 +71,22 @@ def add_assistant_options(parser: argparse.ArgumentParser, language: str) -> Non
     )  # fmt: skip
 
 
-def load_assistant(args: argparse.Namespace) -> tuple[Persona, Knowledge | None] | None:
-    """The persona and the knowledge that the options name; None where they name neither."""
+def load_assistant(
+    args: argparse.Namespace,
+) -> tuple[Persona, Knowledge | None, tuple[Tool[..., Any], ...]] | None:
+    """The persona, the knowledge and the tools that the options name; None where they name nothing."""
     if args.persona is None and not args.knowledge:
         return None
     from glassgpt.assistant.persona import load_persona
+    from glassgpt.assistant.persona_tools import persona_tools
 
     persona = load_persona(args.persona or "customer-service")
     files = [str(persona.folder / file) for file in persona.knowledge] + args.knowledge
+    usable = persona_tools(persona)
+    for problem in usable.problems:
+        note(problem.line(args.language))
     if not files:
-        return persona, None
+        return persona, None, usable.tools
     from glassgpt.assistant.encoders import load_encoders
     from glassgpt.assistant.knowledge_files import open_knowledge
     from glassgpt.cli.knowledge import progress, tell, told
@@ -90,7 +97,7 @@ def load_assistant(args: argparse.Namespace) -> tuple[Persona, Knowledge | None]
             note(told(one, args.language))
             tell(one.notes, args.language)
     tell(found.notes, args.language)
-    return persona, knowledge
+    return persona, knowledge, usable.tools
 
 
 def add_sampling_options(parser: argparse.ArgumentParser, language: str, defaults: dict[str, Any]) -> None:

@@ -96,9 +96,9 @@ def run(args: argparse.Namespace) -> int:
     hub = Hub(models, load_one, int(args.memory * 1e9))
     hub.load_first()
     if given is not None:
-        persona, knowledge = given
+        persona, knowledge, tools = given
         name = Path(args.persona or "customer-service").stem
-        hub.add_assistant(name, lambda model: Assistant(model, persona, knowledge))
+        hub.add_assistant(name, lambda model: Assistant(model, persona, knowledge, tools))
     names = ["127.0.0.1", "localhost", "::1", *([] if _any(args.host) else [args.host]), *args.allow_host]
     app = make_app(hub, Keys(keys), ServerSettings(names, args.allow_origin, log_messages=args.log_messages))
     shown = f"http://{'localhost' if _any(host) else f'[{host}]' if ':' in host else host}:{port}"
