@@ -1,6 +1,6 @@
 """How often an assistant finds the right row, and how often it declines what the file does not answer.
 
-    python -m benchmarks.retrieval [--shared ../shared/data] [--tune]
+    python -m benchmarks.retrieval [--shared ../shared/data] [--tune] [--ways words both]
 
 Words alone (BM25), vectors alone, and both, on the same questions: the shop sample's (tests/assistant/questions: one
 part chose the limits, the other is measured), banking77 (3,000 rows indexed, 1,000 others asked; right is a row of the
@@ -38,6 +38,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.retrieval")
     parser.add_argument("--shared", type=Path, default=HERE.parent / "shared" / "data")
     parser.add_argument("--tune", action="store_true")
+    parser.add_argument("--ways", nargs="+", default=["words", "e5-small", "vectors", "both"])
     args = parser.parse_args()
     encoders = load_encoders()
     alone = {kind: replace(scale, words=0.0) for kind, scale in SCALES.items()}
@@ -48,7 +49,7 @@ def main() -> None:
         "both": lambda: Knowledge(None, encoders),
     }
     shop = read_document(SHOP)
-    for name, make in ways.items():
+    for name, make in ((name, ways[name]) for name in args.ways):
         print(f"== {name}")
         knowledge = make()
         knowledge.add("shop.csv", shop.sha256, shop.passages)

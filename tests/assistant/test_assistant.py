@@ -70,7 +70,7 @@ def test_a_row_is_quoted_word_for_word_and_cited(model, knowledge):
     assert reply == "Within 30 days." and reply.plan.kind == "quoted" and reply.tokens == reply.read == 0
     (source,) = reply.plan.sources
     assert (source.source, source.place) == ("faq.csv", "row 2")
-    assert reply.plan.footer() == "(Quoted from faq.csv, row 2.)"
+    assert reply.plan.footer() == "(Quoted from faq.csv, row 2, which answers “How do I return a teapot?”.)"
     chinese = chat.say("退货")
     assert chinese == "三十天内可以退。" and "第 4 行" in chinese.plan.footer()
     assert [m["content"] for m in chat.messages] == ["how can I RETURN the teapot", "Within 30 days.", "退货", chinese]
@@ -101,6 +101,21 @@ def test_a_persona_that_may_lets_the_model_speak_and_says_that_it_did(model, kno
     assert reply.plan.messages[0] == {"role": "system", "content": "Be brief."}
     chat.set_system("Speak of zebras.")
     assert chat.say("And now?").plan.messages[0]["content"] == "Be brief.\n\nSpeak of zebras."  # nothing is dropped
+
+
+def test_a_message_without_letters_is_answered_in_the_language_before_it(model, knowledge):
+    chat = talk(model, shop(), knowledge)
+    assert chat.say("????").startswith("I do not know that.")
+    chat.say("退货")
+    assert chat.say("？？？").startswith("我不知道。")
+
+
+def test_greetings_are_answered_and_not_searched_for(model, knowledge):
+    for message, answer in (("Hello!", "Hello! What can I do for you?"), ("谢谢", "不客气。")):
+        assert talk(model, shop(), knowledge).say(message) == answer
+    own = shop(greeting="Welcome!", replies=[{"when": ["thanks"], "say": "Any time."}])
+    assert talk(model, own, knowledge).say("hi") == "Welcome!"
+    assert talk(model, own, knowledge).say("Thanks!") == "Any time."
 
 
 def test_who_asks_for_a_person_is_handed_over_before_anything_else(model, knowledge):

@@ -161,5 +161,5 @@ def test_of_an_mcp_server_only_what_the_persona_allows_is_there(tmp_path, monkey
 
 def test_a_real_model_without_knowledge_of_tools_still_answers(model, tmp_path):
     persona = persona_from({"name": "Shop", "tools": ["calculator", "dates"]}, tmp_path)
-    reply = talk(model, persona).say("hello")
+    reply = talk(model, persona).say("tell me more")
     assert reply.plan.kind == "model" and 0 < reply.tokens <= 8 and not isinstance(reply.plan, GlassError)

@@ -17,7 +17,7 @@ from glassgpt.assistant.passage import Passage
 from glassgpt.assistant.persona import persona_from
 from glassgpt.core.errors import ConfigError
 
-ANSWER, FOOTER = "Within 30 days.", "\n\n(Quoted from faq.csv, row 2.)"
+ANSWER, FOOTER = "Within 30 days.", "\n\n(Quoted from faq.csv, row 2, which answers “How do I return a teapot?”.)"
 ASK = [{"role": "user", "content": "How do I return a teapot?"}]
 
 

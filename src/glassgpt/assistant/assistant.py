@@ -25,6 +25,7 @@ from glassgpt.text.template import Encoded, Message
 
 Kind = Literal["quoted", "summarised", "tool", "model", "unknown", "handover", "refused", "reply"]
 MAX_CALLS = 4  # calls that the model may make for one reply
+_QUESTION = 80  # characters of a row's question that are shown
 _SHOWN = 3  # passages that are summarised, and questions that are offered where nothing answers
 # What the model is told.
 _FROM_NOTES = {
@@ -37,12 +38,13 @@ _NEAR = 0.1  # the least score of a question that is offered
 
 @dataclass(frozen=True)
 class Citation:
-    """What a reply was taken from: the file, the place in it, and the passage's text and its score."""
+    """What a reply was taken from: the file, the place in it, the passage's text, its score; of a row, the question."""
 
     source: str
     place: str
     text: str
     score: float
+    question: str | None = None
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,10 @@ class Plan:
         where = "; ".join(
             dict.fromkeys(f"{one.source}, {place_text(one.place, self.language)}" for one in self.sources)
         )
+        if self.kind == "quoted" and self.sources[0].question:
+            question = " ".join(self.sources[0].question.split())
+            return say("(Quoted from {where}, which answers “{question}”.)", self.language, where=where,
+                       question=question if len(question) <= _QUESTION else question[:_QUESTION] + "…")  # fmt: skip
         if self.kind == "quoted":
             return say("(Quoted from {where}.)", self.language, where=where)
         if self.kind == "summarised":
@@ -108,7 +114,8 @@ class Assistant:
             InputError: it is empty, or too long to be searched for.
         """
         persona, message = self.persona, messages[-1]["content"]
-        language = persona.language_of(message)
+        said = [m["content"] for m in reversed(messages) if m["role"] == "user"]
+        language = persona.language_of(next((one for one in said if any(map(str.isalpha, one))), message))
         if persona.hands_over(message):
             return Plan("handover", language, persona.handover.say.text(language))
         if (refusal := persona.refuses(message)) is not None:
@@ -231,4 +238,4 @@ class _Encode:
 
 
 def _citation(hit: Hit) -> Citation:
-    return Citation(hit.source, hit.passage.place, hit.passage.text, hit.score)
+    return Citation(hit.source, hit.passage.place, hit.passage.text, hit.score, hit.passage.question)

@@ -48,6 +48,17 @@ class Saying:
     say: Words = field(default_factory=Words)
 
 
+# What every persona answers, unless it has words of its own: a search would find something for "hello" too.
+_SMALL_TALK = (
+    Saying(("hello", "hi", "hey", "hello there", "hi there", "good morning", "good afternoon", "good evening", "你好",
+            "您好", "嗨", "在吗", "你好在吗", "有人吗", "早上好", "下午好", "晚上好"),
+           Words(en="Hello! What can I do for you?", zh="您好！请问有什么可以帮您？")),
+    Saying(("thanks", "thank you", "thank you very much", "many thanks", "ok thanks", "great thanks", "谢谢", "多谢",
+            "谢谢你", "谢谢您", "好的谢谢", "非常感谢"), Words(en="You are welcome.", zh="不客气。")),
+    Saying(("bye", "goodbye", "bye bye", "see you", "再见", "拜拜"), Words(en="Goodbye!", zh="再见！")),
+)  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Orders:
     """A CSV of orders that is looked up: its path, and the column of order numbers."""
@@ -112,9 +123,11 @@ class Persona:
         return " ".join(told)
 
     def reply_to(self, message: str) -> Saying | None:
-        """What is said to a message that is one of the phrases of `replies`."""
+        """What is said to a message that is one of the phrases of `replies`, or a greeting, thanks, or goodbye."""
         said = _squeezed(message)
-        return next((s for s in self.replies if said and said in {_squeezed(phrase) for phrase in s.when}), None)
+        greeting = Saying(_SMALL_TALK[0].when, self.greeting or _SMALL_TALK[0].say)
+        every = (*self.replies, greeting, *_SMALL_TALK[1:])
+        return next((s for s in every if said and said in {_squeezed(phrase) for phrase in s.when}), None)
 
     def refuses(self, message: str) -> Saying | None:
         """What is said to a message that it does not answer."""
