@@ -130,6 +130,14 @@ def test_what_is_refused_is_refused_even_where_a_row_would_answer(model, knowled
     assert reply == "Not that." and reply.plan.kind == "refused"
 
 
+def test_a_long_text_goes_to_the_model_where_it_may_speak(model, knowledge):
+    long = "how are you today? " * 250
+    with pytest.raises(InputError, match="expected 1 to 4000"):
+        talk(model, shop(), knowledge).say(long)
+    assistant = Assistant(model, shop(only_known=False), knowledge)
+    assert assistant.plan([{"role": "user", "content": long}]).kind == "model"
+
+
 def test_bad_messages_leave_the_conversation_as_it_was(model, knowledge):
     chat = talk(model, shop(), knowledge)
     for message in ("", " ", "x" * 5000):

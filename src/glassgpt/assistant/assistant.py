@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from glassgpt.assistant.calling import called_text, result_message, step_pieces, tools_text, with_instructions
 from glassgpt.assistant.conversation import Chat, Fitted, fit
-from glassgpt.assistant.knowledge import Hit, Knowledge
+from glassgpt.assistant.knowledge import LONGEST_QUESTION, Hit, Knowledge
 from glassgpt.assistant.passage import place_text
 from glassgpt.assistant.persona import Persona
 from glassgpt.assistant.tool import Tool
@@ -126,7 +126,9 @@ class Assistant:
             arguments = tool.spot(message) if tool.spot is not None else None
             if arguments is not None:
                 return self._from_tool(tool, arguments, language)
-        hits = self.knowledge.search(message, _SHOWN) if self.knowledge is not None else []
+        # A text that somebody pastes is no question to a file; where the model may not speak, that is an error.
+        asks = len(message) <= LONGEST_QUESTION or persona.only_known
+        hits = self.knowledge.search(message, _SHOWN) if self.knowledge is not None and asks else []
         if hits and hits[0].known:
             return self._from_files(messages, language, [hit for hit in hits if hit.known])
         if persona.only_known:

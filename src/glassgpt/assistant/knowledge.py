@@ -24,7 +24,7 @@ from glassgpt.core.errors import InputError, NotFoundError, nearest
 
 MOST_HITS = 50
 _AT_ONCE = 256  # texts that are encoded between two tellings of the progress
-_LONGEST_QUESTION = 4000  # characters
+LONGEST_QUESTION = 4000  # characters
 
 
 @dataclass(frozen=True)
@@ -135,12 +135,12 @@ class Knowledge:
         Raises:
             InputError: the question is empty or longer than 4,000 characters.
         """
-        if not question.strip() or len(question) > _LONGEST_QUESTION:
+        if not question.strip() or len(question) > LONGEST_QUESTION:
             raise InputError(
                 "the question has {count} characters; expected 1 to {most}",
                 hint="Ask in a sentence or two.",
                 count=len(question.strip()),
-                most=_LONGEST_QUESTION,
+                most=LONGEST_QUESTION,
             )
         asked = plain(question)
         vectors = {} if self.encoders is None or not asked else self.encoders.question(asked, self._index.read_by())
