@@ -10,10 +10,10 @@ import torch
 
 import glassgpt
 from glassgpt.assistant.assistant import MAX_CALLS, Assistant, AssistantChat
+from glassgpt.assistant.calculator import spot_sum
 from glassgpt.assistant.calling import CALL, Step, ToolCall
 from glassgpt.assistant.persona import persona_from
 from glassgpt.assistant.persona_tools import persona_tools
-from glassgpt.assistant.tools_builtin import spot_sum
 from glassgpt.core.errors import ConfigError, GlassError, NotFoundError
 from glassgpt.engine.language_model import LanguageModel
 from glassgpt.engine.request import Piece

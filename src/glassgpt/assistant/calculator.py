@@ -10,11 +10,14 @@ from __future__ import annotations
 import ast
 import math
 import re
+import unicodedata
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
+from typing import Any
 
 from glassgpt.assistant.tool import tool
-from glassgpt.core.errors import InputError
+from glassgpt.core.errors import GlassError, InputError
 from glassgpt.core.words import Sentence
 
 MAX_EXPRESSION = 300  # characters
@@ -31,6 +34,15 @@ _GROUPED = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])")
 _PERCENT = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*%(?!\s*[\d.(a-z])")
 _ALLOWED = re.compile(r"[0-9a-z+\-*/%().,\s]*")
 
+# A message that is a sum and nothing else but a few words around it.
+_SUM = re.compile(
+    r"(?:what(?:'s| is)|how much is|calculate|compute|请?(?:帮我)?(?:算一?下|计算))?[\s:：,，]*"
+    r"(?P<sum>[-+(]*\d[\d\s.,()+*/^%x×÷-]*[+*/^%x×÷-][\d\s.,()+*/^%x×÷-]*[\d)])"
+    r"\s*(?:=|等于(?:多少|几)?|是多少)?\s*[?？.。!！]*",
+    re.IGNORECASE,
+)
+_DATE = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}")
+
 
 class _Number:
     """A value, and whether it is exact."""
@@ -43,8 +55,7 @@ class _Number:
             raise _too_large()
 
 
-@tool
-def calculator(expression: str) -> str:
+def _calculator(expression: str) -> str:
     """Calculates exactly. Use it for every sum, price, discount or percentage.
 
     Args:
@@ -52,6 +63,22 @@ def calculator(expression: str) -> str:
             round, floor, ceil, min, max, ln, log10, exp, sin, cos, tan, pi, e
     """
     return calculate(expression)
+
+
+def spot_sum(message: str) -> dict[str, Any] | None:
+    """The arguments of the calculator, where a message is a sum; a date or a telephone number is none."""
+    found = _SUM.fullmatch(unicodedata.normalize("NFKC", message).strip()) if len(message) <= 200 else None
+    if found is None or _DATE.fullmatch(found["sum"].strip()):
+        return None
+    expression = re.sub(r"(?<=[\d)\s])x(?=[\d(\s])", "*", found["sum"].strip(), flags=re.IGNORECASE)
+    try:
+        calculate(expression)
+    except GlassError:
+        return None
+    return {"expression": expression}
+
+
+calculator = replace(tool(name="calculator")(_calculator), spot=spot_sum)
 
 
 def calculate(expression: str) -> str:

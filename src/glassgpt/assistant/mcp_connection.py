@@ -75,6 +75,10 @@ class Connection:
         except MCPError as error:
             if error.code == CONNECTION_CLOSED:
                 self.broken = True
+                for _ in range(25):  # what it wrote last may still be on its way
+                    if self._last_words:
+                        break
+                    await asyncio.sleep(0.02)
                 raise self._failed(None) from None
             raise self._refused(name, str(error)) from None
         except Exception as error:  # whatever the library makes of an answer that is none
