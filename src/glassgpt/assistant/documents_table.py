@@ -21,6 +21,7 @@ from glassgpt.core.errors import InputError
 from glassgpt.core.words import Sentence
 from glassgpt.data.columns import fold, recognise
 from glassgpt.data.dialect import is_number
+from glassgpt.data.filters import MISSING
 from glassgpt.data.reading import TextFile
 from glassgpt.data.report import Problem, SourceReport
 from glassgpt.data.sources import read_rows
@@ -28,11 +29,6 @@ from glassgpt.data.tables import Record, Table, Trouble
 
 MAX_ROW = 8_000  # characters of a row; one that is longer becomes several passages and cannot be quoted whole
 _SHOWN = 5  # rows that are named in a note
-# A whole cell that says that there is nothing, which is no answer; the same as what `clean` takes for missing.
-NOTHING = re.compile(
-    r"-?nan|-?NaN|NAN|null|NULL|Null|None|n/a|N/[Aa]|#N/A|#NA|NA|<NA>|NaT|\\N|undefined|\[deleted\]|\[removed\]|-{1,3}|—{1,2}|"
-    r"#(?:REF|VALUE|DIV/0|NUM|NULL)!|#NAME\?"
-)
 
 
 def read_table(
@@ -150,7 +146,7 @@ def _roles(table: Table, columns: Mapping[str, str]) -> tuple[str, str] | None:
 
 def is_nothing(cell: str) -> bool:
     """Whether a cell holds nothing that could be read: blanks, invisible characters, or a word for "missing"."""
-    if NOTHING.fullmatch(cell.strip()):
+    if MISSING.fullmatch(cell.strip()):
         return True
     shown = cell if "&" not in cell or len(cell) > 100 else html.unescape(cell)
     return all(c.isspace() or unicodedata.category(c) in ("Cc", "Cf") for c in shown)

@@ -37,7 +37,7 @@ _ROUNDS = 20
 EXAMPLES = 5
 _EXCERPT = 200
 # A whole cell that says that there is nothing: as spreadsheets, databases and pandas write it.
-_NOTHING = re.compile(
+MISSING = re.compile(
     r"-?nan|-?NaN|NAN|null|NULL|Null|None|n/a|N/[Aa]|#N/A|#NA|NA|<NA>|NaT|\\N|undefined|\[deleted\]|\[removed\]|-{1,3}|—{1,2}|"
     r"#(?:REF|VALUE|DIV/0|NUM|NULL)!|#NAME\?"
 )
@@ -227,7 +227,7 @@ class Chain:
             for role, text in zip(row.roles, row.texts, strict=True):
                 if (
                     len(text) < 12
-                    and (not text or text.isspace() or _NOTHING.fullmatch(text))
+                    and (not text or text.isspace() or MISSING.fullmatch(text))
                     and role not in _MAY_BE_EMPTY
                 ):
                     if text.strip():
