@@ -31,7 +31,7 @@ def model() -> LanguageModel:
     tokenizer = train_bpe(["hello there, how are you today? 你好,今天天气很好。" * 20], 360)
     config = ModelConfig.modern(vocab_size=tokenizer.vocab_size, n_layer=1, n_head=2, n_embd=16, context_length=4096)
     return LanguageModel(
-        "small", GPT(config).eval().requires_grad_(False), tokenizer, "float32", get_template("chatml")
+        "small", GPT(config).eval().requires_grad_(False), tokenizer, "float32", get_template("qwen2.5")
     )
 
 
@@ -157,6 +157,14 @@ def test_of_an_mcp_server_only_what_the_persona_allows_is_there(tmp_path, monkey
     assert allowed(allow=["write"]) == ["stock_write"] and allowed(allow=["read"]) == ["read"]
     with pytest.raises(ConfigError, match="offers no tool raed"):
         allowed(allow=["raed"])
+
+
+def test_a_model_whose_template_knows_no_tools_is_told_of_none(model, tmp_path):
+    plain = LanguageModel("plain", model.network, model.tokenizer, "float32", get_template("chatml"))
+    persona = persona_from({"name": "Shop", "tools": ["calculator", "dates"]}, tmp_path)
+    told, same = talk(model, persona), talk(plain, persona)
+    assert told.say("tell me more").read > same.say("tell me more").read + 100
+    assert same.say("What is 3*4?") == "12"  # what is spotted is called all the same
 
 
 def test_a_real_model_without_knowledge_of_tools_still_answers(model, tmp_path):

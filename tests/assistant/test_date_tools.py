@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from glassgpt.assistant.dates import date_tools
+from glassgpt.assistant.dates import date_tools, spot_days, spot_now
 from glassgpt.assistant.tool_run import run_tool
 from glassgpt.assistant.tools_builtin import BUILTIN, builtin_tools, calculator
 from glassgpt.core.errors import ConfigError, InputError
@@ -123,3 +123,24 @@ def test_a_persona_chooses_from_the_tools_by_name():
     assert "'calculator'" in caught.value.hint()
     with pytest.raises(InputError, match="Mars"):
         builtin_tools(zone="Mars")
+
+
+@pytest.mark.parametrize(("message", "found"), [
+    ("What day is it today?", True), ("what time is it", True), ("What's the date today?", True),
+    ("今天星期几？", True),
+    ("请问现在几点了", True), ("今天是几号", True), ("Which day is it?", True), ("What day do you deliver?", False),
+    ("What is the time limit for returns?", False), ("今天几点关门", False),
+    ("", False), ("What time is it " * 50, False),
+])  # fmt: skip
+def test_a_question_for_the_time_is_spotted_and_nothing_else(message, found):
+    assert (spot_now(message) == {}) is found and (spot_now(message) is None) is not found
+
+
+@pytest.mark.parametrize(("message", "found"), [
+    ("How many days are there between 2026-11-01 and 2026-12-25?", ("2026-11-01", "2026-12-25")),
+    ("2026年11月1日到2026年12月25日有多少天", ("2026年11月1日", "2026年12月25日")),
+    ("How many days until 2026-12-25?", None), ("From 2026-11-01 to 2026-12-25 you are closed?", None), ("", None),
+])  # fmt: skip
+def test_two_dates_and_a_question_for_the_days_between_them_are_spotted(message, found):
+    spotted = spot_days(message)
+    assert (spotted and (spotted["start"], spotted["end"])) == found

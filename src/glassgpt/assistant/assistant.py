@@ -197,7 +197,9 @@ class AssistantChat(Chat):
         self.plan = plan = self.assistant.plan([*system, *messages])
         if not plan.messages:
             return Fitted([], ()), iter([Piece(plan.text, finish_reason="stop")])
-        tools = self.assistant.tools if plan.kind == "model" else ()
+        # A model whose template knows no tools was not trained to call any: to be told of them confuses it.
+        knows = plan.kind == "model" and "tool" in self.template.family.turns
+        tools = self.assistant.tools if knows else ()
         told = with_instructions(plan.messages, tools_text(tools)) if tools else list(plan.messages)
         said = told[1:]
         fitted = fit(_Encode(self.model, told[0]), said, self.model.context_length, self._reserve())

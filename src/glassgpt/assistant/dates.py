@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import calendar
 import re
+import unicodedata
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from typing import Any, Literal
 from zoneinfo import ZoneInfo, available_timezones
@@ -24,6 +26,17 @@ _NEAR = {"today": 0, "now": 0, "tomorrow": 1, "yesterday": -1, "今天": 0, "今
 _DATE = re.compile(r"(\d{4})\s*[-/.年]\s*(\d{1,2})\s*[-/.月]\s*(\d{1,2})\s*[日号號]?")
 _TIME = re.compile(r"[T\s]*(\d{1,2})[:：](\d{2})(?:[:：]\d{2})?")
 _FULL_WIDTH = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)} | {0x3000: 0x20}
+
+
+# Questions for which a small model would make an answer up; see `Tool.spot`.
+_NOW = re.compile(
+    r"(?:(?:please )?(?:tell me )?(?:what(?:'s| is)?|which) (?:the )?(?:current )?"
+    r"(?:time|date|day|weekday)(?: of the week)?"
+    r"(?: is it| is today| today| now| right now)*"
+    r"|(?:请问)?(?:今天|现在)(?:是)?(?:几月几[日号]|几[号点日]|几点钟|星期几|周几|礼拜几|什么日子|什么时间|什么时候)(?:了)?"
+    r")[ ?!.。！,，呀啊]*"
+)
+_BETWEEN = re.compile(r"how many days|days between|多少天|几天|相差|相隔", re.IGNORECASE)
 
 
 def date_tools(zone: str = "", clock: Callable[[tzinfo | None], datetime] = datetime.now) -> tuple[Tool[..., Any], ...]:
@@ -98,7 +111,26 @@ def date_tools(zone: str = "", clock: Callable[[tzinfo | None], datetime] = date
         """
         return _converted(time, _zone(from_zone), _zone(to_zone), now(from_zone).date())
 
-    return current_time, day_of_week, add_to_date, days_between, convert_time
+    return (
+        replace(current_time, spot=spot_now), day_of_week, add_to_date, replace(days_between, spot=spot_days),
+        convert_time,
+    )  # fmt: skip
+
+
+def spot_now(message: str) -> dict[str, Any] | None:
+    """The arguments of `current_time`, where a message asks for the time, the day or the date here and now."""
+    return {} if _NOW.fullmatch(_one_line(message)) else None
+
+
+def spot_days(message: str) -> dict[str, Any] | None:
+    """The arguments of `days_between`, where a message asks for that and names two dates, such as 2026-05-31."""
+    asks = len(message) <= 200 and _BETWEEN.search(message)
+    found = [one.group().strip() for one in _DATE.finditer(message)] if asks else []
+    return {"start": found[0], "end": found[1]} if len(found) == 2 else None
+
+
+def _one_line(message: str) -> str:
+    return " ".join(unicodedata.normalize("NFKC", message).split()).lower() if len(message) <= 200 else ""
 
 
 def _zone(name: str) -> ZoneInfo:
