@@ -158,6 +158,13 @@ def test_each_row_is_read_by_the_encoder_of_its_language_and_compared_with_a_que
         assert hit.passage.answer == answer and hit.meaning == pytest.approx(mean, abs=2e-3)
 
 
+def test_rows_that_an_encoder_has_read_are_found_by_words_alone(tmp_path: Path):
+    Knowledge(tmp_path / "k.db", Encoders(Hashes(), Salted())).add("faq.csv", "1", rows(ROWS))
+    knowledge = Knowledge(tmp_path / "k.db")
+    for question, answer in ROWS.items():  # the English ones were read by another encoder than the Chinese
+        assert knowledge.search(question)[0].passage.answer == answer
+
+
 def test_a_file_that_another_process_adds_or_removes_is_followed(tmp_path: Path):
     one, other = Knowledge(tmp_path / "k.db"), Knowledge(tmp_path / "k.db")
     assert one.search("parcel") == [] and other.search("parcel") == []

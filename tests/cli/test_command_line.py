@@ -168,3 +168,19 @@ def test_models_and_eval_print_json(tiny, tmp_path, capsys):
     assert json.loads(capsys.readouterr().out)["perplexity"] > 1
     assert main(["eval", "--model", tiny, "--data", str(tmp_path / "none.txt")]) == 1
     assert "there is no file" in capsys.readouterr().err
+
+
+def test_every_file_beside_the_code_goes_into_the_package():
+    import tomllib
+    from pathlib import Path
+
+    root = Path(__file__).parents[2]
+    patterns = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"][
+        "package-data"
+    ]
+    home = root / "src" / "glassgpt"
+    taken = {path for pattern in patterns["glassgpt"] for path in home.glob(pattern)}
+    there = {
+        p for p in home.rglob("*") if p.is_file() and p.suffix not in (".py", ".pyc") and "__pycache__" not in p.parts
+    }
+    assert sorted(there - taken) == []

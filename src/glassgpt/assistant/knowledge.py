@@ -93,7 +93,7 @@ class Knowledge:
     def __init__(self, path: Path | None = None, encoders: Encoders | None = None,
                  scales: Mapping[int, Scale] | None = None) -> None:  # fmt: skip
         self.encoders = encoders
-        self.scales = scales or (SCALES if encoders else {MULTILINGUAL: WORDS_ALONE})
+        self.scales = scales or (SCALES if encoders else {MULTILINGUAL: WORDS_ALONE, ENGLISH: WORDS_ALONE})
         self._index = Index(path, encoders.name if encoders else "", encoders.width if encoders else 0)
         self._adding = threading.Lock()
         if encoders:
