@@ -40,7 +40,7 @@ def serve(models: dict[str, LanguageModel], keys: Sequence[Key] | None = None, s
           memory: int = 0) -> Iterator[Running]:  # fmt: skip
     """Runs a server until the generator goes on."""
     socket = listen("127.0.0.1", 0)
-    hub = Hub(list(models), models.__getitem__, memory)
+    hub = Hub(list(models), lambda entry: models[entry.source], memory)
     app = make_app(hub, Keys([key_of(KEY)] if keys is None else keys), settings)
     server = server_of(app)
     running = Running(f"http://127.0.0.1:{socket.getsockname()[1]}", hub, models)

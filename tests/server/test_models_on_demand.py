@@ -12,7 +12,7 @@ import pytest
 
 from glassgpt.core.errors import FormatError
 from glassgpt.server import hub as hub_module
-from glassgpt.server.hub import Hub
+from glassgpt.server.hub import Entry, Hub
 from glassgpt.server.problems import Problem
 
 SIZES = {"a": 40, "b": 50, "c": 30, "big": 200}
@@ -31,7 +31,8 @@ class Loads:
         self.seconds, self.together, self.most = seconds, 0, 0
         self.lock = threading.Lock()
 
-    def __call__(self, name: str) -> Any:
+    def __call__(self, entry: Entry) -> Any:
+        name = entry.source
         with self.lock:
             self.together += 1
             self.most = max(self.most, self.together)

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from glassgpt.assistant.calling import called_text, result_message, step_pieces, tools_text, with_instructions
 from glassgpt.assistant.conversation import Chat, Fitted, fit
-from glassgpt.assistant.knowledge import LONGEST_QUESTION, Hit, Knowledge
+from glassgpt.assistant.knowledge import LONGEST_QUESTION, Hit, Searches
 from glassgpt.assistant.passage import place_text
 from glassgpt.assistant.persona import Persona
 from glassgpt.assistant.tool import Tool
@@ -103,7 +103,7 @@ class Assistant:
         tools: what it may call, and nothing else; see `persona_tools`.
     """
 
-    def __init__(self, model: LanguageModel, persona: Persona, knowledge: Knowledge | None = None,
+    def __init__(self, model: LanguageModel, persona: Persona, knowledge: Searches | None = None,
                  tools: Sequence[Tool[..., Any]] = ()) -> None:  # fmt: skip
         self.model, self.persona, self.knowledge, self.tools = model, persona, knowledge, tuple(tools)
 

@@ -43,7 +43,7 @@ class Kept:
         stream = self.chat.stream(text)  # what is wrong with the message is said before anything is kept
         if self.id is None:
             model = self.chat.model.name
-            self.id = self.store.create(" ".join(text.split())[:_TITLE], persona=self.chat.persona, model=model).id
+            self.id = self.store.create(title_of(text), persona=self.chat.persona, model=model).id
         self.store.add(self.id, "user", text)
         return self._kept(self.id, stream)
 
@@ -53,15 +53,7 @@ class Kept:
             for piece in stream:
                 reply.append(piece)
                 yield piece
-            reply.finish(self._about())
-
-    def _about(self) -> dict[str, Any]:
-        reply = self.chat.reply
-        assert reply is not None
-        about: dict[str, Any] = {"finish_reason": reply.finish_reason, "tokens": reply.tokens}
-        if reply.plan is not None:
-            about |= {"kind": reply.plan.kind, "sources": [asdict(source) for source in reply.plan.sources]}
-        return about
+            reply.finish(about_reply(self.chat))
 
     def forget(self) -> None:
         """The next message begins a new conversation; this one stays in the store."""
@@ -73,3 +65,22 @@ class Kept:
         if self.last is None:
             raise InputError("there is no reply yet", hint="Say something first.")
         self.store.give_feedback(self.last, thumb=thumb, correction=correction)
+
+
+def title_of(text: str) -> str:
+    """The title of a conversation that begins with this message."""
+    return " ".join(text.split())[:_TITLE]
+
+
+def about_reply(chat: Chat) -> dict[str, Any]:
+    """What is kept of a chat's last reply beside its text."""
+    reply = chat.reply
+    assert reply is not None
+    about: dict[str, Any] = {"finish_reason": reply.finish_reason, "tokens": reply.tokens}
+    if reply.left_out:
+        about["left_out"] = {"count": len(reply.left_out), "first": reply.left_out[0]["content"][:40]}
+    if reply.plan is not None:
+        about |= {"kind": reply.plan.kind, "sources": [asdict(source) for source in reply.plan.sources]}
+        if reply.plan.footer():
+            about["footer"] = reply.plan.footer()
+    return about

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -80,6 +81,12 @@ class Added:
     passages: int
     unchanged: bool
     notes: tuple[str, ...] = ()
+
+
+class Searches(Protocol):
+    """What an assistant asks for passages: a `Knowledge`, or what becomes one when it is first asked."""
+
+    def search(self, question: str, limit: int = 3) -> list[Hit]: ...
 
 
 class Knowledge:

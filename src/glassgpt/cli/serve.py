@@ -1,4 +1,4 @@
-"""`glassgpt serve`: answer the clients of OpenAI's and Anthropic's APIs."""
+"""`glassgpt serve`: the page, and answers for the clients of OpenAI's and Anthropic's APIs."""
 
 from __future__ import annotations
 
@@ -15,16 +15,21 @@ from glassgpt.core.errors import ConfigError
 from glassgpt.core.words import say
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from glassgpt.engine.language_model import LanguageModel
+    from glassgpt.server.hub import Entry, Hub
     from glassgpt.server.keys import Key
 
 PORT = 8000
 KEY_VARIABLE = "GLASSGPT_API_KEY"
+OWN = "key of this run"  # the name of the random one
 
 
 def add_parser(verbs: Any, common: argparse.ArgumentParser, language: str) -> None:
     """Describe the verb."""
-    parser = verbs.add_parser("serve", parents=[common],
-                              help=say("answer any client of the OpenAI and Anthropic APIs", language))  # fmt: skip
+    about = say("open the page, and answer any client of the OpenAI and Anthropic APIs", language)
+    parser = verbs.add_parser("serve", parents=[common], help=about)
     parser.add_argument(
         "--model", action="append", metavar="M",
         help=say("a name from `glassgpt models`, a run, a folder, a .gguf file or a hub id; give it again for more "
@@ -53,6 +58,14 @@ def add_parser(verbs: Any, common: argparse.ArgumentParser, language: str) -> No
     parser.add_argument("--allow-origin", action="append", default=[], metavar="ORIGIN", help=about)
     parser.add_argument("--log-messages", action="store_true",
                         help=say("write what is said into the log", language))  # fmt: skip
+    parser.add_argument("--open", action="store_true", help=say("open the page in the browser", language))
+    parser.add_argument("--no-page", action="store_true", help=say("serve the APIs alone", language))
+    parser.add_argument("--data", metavar="FOLDER",
+                        help=say("where the page keeps conversations and files (default: the user's data folder)",
+                                 language))  # fmt: skip
+    parser.add_argument("--runs", default="runs", metavar="FOLDER",
+                        help=say("where the page keeps what it builds (default: {value})", language,
+                                 value="runs"))  # fmt: skip
     parser.add_argument("--self-test", metavar="URL",
                         help=say("try the known attacks against the server that runs there, and tell what held",
                                  language))  # fmt: skip
@@ -64,55 +77,104 @@ def run(args: argparse.Namespace) -> int:
     """Serve until SIGTERM or Ctrl-C."""
     if args.self_test is not None:
         return _self_test(args)
-    from glassgpt.assistant.assistant import Assistant
     from glassgpt.core.threads import use_threads
-    from glassgpt.engine.language_model import LanguageModel
-    from glassgpt.engine.load import load
-    from glassgpt.formats.place import find_model
     from glassgpt.server.app import ServerSettings, make_app
     from glassgpt.server.hub import Hub
     from glassgpt.server.keys import Keys
     from glassgpt.server.wire import listen, log_to_stderr
     from glassgpt.server.wire import run as serve
 
+    _check(args)
+    if args.threads is not None:
+        use_threads(args.threads)
+    found, token = _keys(args)
+    keys, models = Keys(found), args.model or [DEFAULT_MODEL]
+    for model in models:
+        _check_there(model, fetch=args.no_page)  # each is there, or that is said now and not to a client
+    given = load_assistant(args)
+    socket = listen(args.host, args.port)
+    host, port = socket.getsockname()[:2]
+    hub = Hub(models, _loader(args), int(args.memory * 1e9))
+    names = ["127.0.0.1", "localhost", "::1", *([] if _any(args.host) else [args.host]), *args.allow_host]
+    settings = ServerSettings(names, args.allow_origin, log_messages=args.log_messages)
+    shown = f"http://{'localhost' if _any(host) else f'[{host}]' if ':' in host else host}:{port}"
+    if given is not None:
+        _add_assistant(hub, args, given)
+    if args.no_page:
+        hub.load_first()
+        app, opening = make_app(hub, keys, settings), None
+    else:
+        from glassgpt.cli.opening import Opening, with_page
+
+        opening = Opening(hub, shown, token, args.language, opens=args.open)
+        app = with_page(args, hub, keys, settings, given, opening.failed)
+    _tell(args, hub, shown, token)
+    log_to_stderr()
+    if opening is None:
+        serve(app, socket)
+    else:
+        serve(app, socket, opening.started)
+        opening.end()
+    return 0
+
+
+def _check(args: argparse.Namespace) -> None:
     if not 0 <= args.port <= 65535:
         raise ConfigError("port is {value}; expected a whole number from {low} to {high}", value=args.port, low=0,
                           high=65535)  # fmt: skip
     if args.memory < 0:
         raise ConfigError("--memory is {value}; expected a number of gigabytes", value=args.memory)
-    if args.threads is not None:
-        use_threads(args.threads)
-    keys, token = _keys(args)
-    models = args.model or [DEFAULT_MODEL]
-    for model in models:
-        find_model(model, pull_missing=True)  # each is there, or that is said now and not to a client
-    given = load_assistant(args)
-    socket = listen(args.host, args.port)
-    host, port = socket.getsockname()[:2]
+    if args.open and args.no_page:
+        raise ConfigError("--open and --no-page are both given", hint="Leave out one of the two.")
 
-    def load_one(name: str) -> LanguageModel:
-        return load(name, precision=args.precision)
 
-    hub = Hub(models, load_one, int(args.memory * 1e9))
-    hub.load_first()
-    if given is not None:
-        persona, knowledge, tools = given
-        name = Path(args.persona or "customer-service").stem
-        hub.add_assistant(name, lambda model: Assistant(model, persona, knowledge, tools))
-    names = ["127.0.0.1", "localhost", "::1", *([] if _any(args.host) else [args.host]), *args.allow_host]
-    app = make_app(hub, Keys(keys), ServerSettings(names, args.allow_origin, log_messages=args.log_messages))
-    shown = f"http://{'localhost' if _any(host) else f'[{host}]' if ':' in host else host}:{port}"
+def _check_there(model: str, fetch: bool) -> None:
+    """Raises NotFoundError where there is no such model; one of the catalog may come later, unless `fetch`."""
+    from glassgpt.formats.catalog import CATALOG
+    from glassgpt.formats.place import find_model
+
+    if fetch or model not in CATALOG:
+        find_model(model, pull_missing=True)
+
+
+def _loader(args: argparse.Namespace) -> Callable[[Entry], LanguageModel]:
+    """What loads a model for the server, and fetches one of the catalog before."""
+
+    def load_one(entry: Entry) -> LanguageModel:
+        from glassgpt.engine.load import load
+        from glassgpt.formats.catalog import CATALOG
+        from glassgpt.formats.fetch import pull
+
+        def fetching(what: str, done: int, total: int) -> None:
+            entry.fetching = (what, done, total)
+
+        if entry.source in CATALOG:
+            pull(entry.source, progress=fetching)
+        return load(entry.source, precision=entry.precision or args.precision)
+
+    return load_one
+
+
+def _add_assistant(hub: Hub, args: argparse.Namespace, given: Any) -> None:
+    from glassgpt.assistant.assistant import Assistant
+
+    name = Path(args.persona or "customer-service").stem
+    hub.add_assistant(name, lambda model: Assistant(model, *given))
+
+
+def _tell(args: argparse.Namespace, hub: Hub, shown: str, token: str | None) -> None:
+    """Where the server is, on stdout."""
+    page = None if args.no_page else f"{shown}/?token={token}" if token else f"{shown}/"
     if args.json:
         # On one line and at once, for a program that waits for it.
-        print(json.dumps({"url": f"{shown}/v1", "token": token, "models": list(hub.entries)}), flush=True)
-    else:
-        print(say("Serving {models} at {url}", args.language, models=", ".join(hub.entries), url=f"{shown}/v1"),
-              flush=True)  # fmt: skip
-        if token:
-            print(say("The key of this run, told only here: {token}", args.language, token=token), flush=True)
-    log_to_stderr()
-    serve(app, socket)
-    return 0
+        told = {"url": f"{shown}/v1", "token": token, "models": list(hub.entries), "page": page}
+        print(json.dumps(told), flush=True)
+        return
+    print(say("Serving {models} at {url}", args.language, models=", ".join(hub.entries), url=f"{shown}/v1"), flush=True)
+    if token:
+        print(say("The key of this run, told only here: {token}", args.language, token=token), flush=True)
+    if page:
+        print(say("The page: {url}", args.language, url=page), flush=True)
 
 
 def _keys(args: argparse.Namespace) -> tuple[list[Key], str | None]:
@@ -133,7 +195,7 @@ def _keys(args: argparse.Namespace) -> tuple[list[Key], str | None]:
             host=args.host,
         )
     token = secrets.token_urlsafe(24)
-    return [key_of(token)], token
+    return [key_of(token, OWN)], token
 
 
 def _loopback(host: str) -> bool:

@@ -58,10 +58,11 @@ def bars(labels: Sequence[object], counts: Sequence[int | float], head: Sequence
     return table([*head, ""], rows)
 
 
-def page(title: str, language: str, *parts: object) -> str:
-    """The whole document, `language` "en" or "zh"."""
+def page(title: str, language: str, *parts: object, forms: bool = False) -> str:
+    """The whole document, `language` "en" or "zh". `forms`: it may send a form to where it comes from."""
     # Even if something slipped through, the page may run and load nothing.
-    policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+    policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; form-action "
+    policy += "'self'" if forms else "'none'"
     head = element(
         "head",
         Html('<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'),

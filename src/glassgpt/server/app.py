@@ -27,9 +27,10 @@ from glassgpt.server.ask import Ask, prepare, prepare_all
 from glassgpt.server.assistants import AssistantAnswer, check
 from glassgpt.server.chat import ChatRequest, ChatWriter
 from glassgpt.server.completions import CompletionRequest, CompletionWriter
+from glassgpt.server.door import Door, is_page_path
 from glassgpt.server.embeddings import EmbeddingsRequest, embed
 from glassgpt.server.fields import B, parse
-from glassgpt.server.guard import App, Guard, Limits
+from glassgpt.server.guard import App, Guard, Limits, Receive, Scope, Send
 from glassgpt.server.hub import Hub
 from glassgpt.server.keys import Keys, check_model
 from glassgpt.server.messages import CountRequest, MessagesRequest, MessageWriter
@@ -67,8 +68,14 @@ class ServerSettings:
     log_messages: bool = False
 
 
-def make_app(hub: Hub, keys: Keys, settings: ServerSettings | None = None) -> App:
-    """The whole server as an ASGI app, behind its guard."""
+def make_app(hub: Hub, keys: Keys, settings: ServerSettings | None = None, door: Door | None = None,
+             page: FastAPI | None = None, failed: Callable[[Exception], None] | None = None) -> App:  # fmt: skip
+    """The whole server as an ASGI app, behind its guard.
+
+    Args:
+        door: lets browsers in to `page`, which has all paths that are not the API's.
+        failed: the first model is loaded when the server has begun, and this called where that cannot be.
+    """
     settings = settings or ServerSettings()
 
     server = _Server(hub, Metrics(hub), settings)
@@ -76,7 +83,13 @@ def make_app(hub: Hub, keys: Keys, settings: ServerSettings | None = None) -> Ap
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
         unwatch = server.metrics.watch()
-        yield
+        if failed is not None:
+            hub.begin(failed)
+        if page is None:
+            yield
+        else:
+            async with page.router.lifespan_context(page):
+                yield
         unwatch()
         hub.close()
 
@@ -95,8 +108,22 @@ def make_app(hub: Hub, keys: Keys, settings: ServerSettings | None = None) -> Ap
     for kind in (Problem, GlassError, Exception):  # what is left to the last is also told to the guard, which logs it
         app.add_exception_handler(kind, _refused)
     app.openapi = lambda: _described(app)  # type: ignore[method-assign]
-    return Guard(app, keys, [host.lower() for host in settings.hosts], list(settings.origins), settings.limits,
-                 server.metrics.observe)  # fmt: skip
+    whole: App = app if page is None else _Split(app, page)
+    return Guard(whole, keys, [host.lower() for host in settings.hosts], list(settings.origins), settings.limits,
+                 server.metrics.observe, door)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Split:
+    """The API and the page as one app."""
+
+    app: FastAPI
+    page: FastAPI
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request, or the beginning and the end."""
+        is_page = scope["type"] != "lifespan" and is_page_path(scope["path"])
+        await (self.page if is_page else self.app)(scope, receive, send)
 
 
 class _Server:

@@ -18,7 +18,7 @@ from glassgpt.engine.language_model import LanguageModel
 from glassgpt.server.ask import Ask, Turn, prepare
 from glassgpt.server.problems import Problem
 
-Load = Callable[[str], LanguageModel]
+Load = Callable[["Entry"], LanguageModel]
 
 
 @dataclass
@@ -31,6 +31,8 @@ class Entry:
         assistant: makes an assistant of a model, where that is what answers.
         users: requests that are being answered by it.
         size: bytes of its weights and its cache, once it is loaded.
+        precision: what its weights are kept in, where that is not the server's choice.
+        fetching: what is being fetched for it, bytes so far and bytes in all.
     """
 
     name: str
@@ -42,6 +44,8 @@ class Entry:
     used_at: float = 0.0
     loading: asyncio.Task[None] | None = None
     assistant: Callable[[LanguageModel], Assistant] | None = None
+    precision: str | None = None
+    fetching: tuple[str, int, int] | None = None
 
 
 class Hub:
@@ -49,7 +53,7 @@ class Hub:
 
     Args:
         sources: what each model is loaded from; its name is the last part of that.
-        load: gives a model; runs in a thread.
+        load: gives the model of an entry; runs in a thread.
         memory: bytes that all loaded models may take together; 0: no limit. The one that was used longest ago and
             answers nobody leaves for a new one.
     """
@@ -77,6 +81,27 @@ class Hub:
             )
         self.entries[name] = Entry(name, model or next(iter(self.entries)), assistant=make)
 
+    def add_model(self, source: str, name: str | None = None) -> str:
+        """Offer one more model; gives its name, which is that of its folder unless given."""
+        name = name or source.rstrip("/\\").replace("\\", "/").split("/")[-1]
+        if name not in self.entries or self.entries[name].source != source:
+            while name in self.entries:
+                name += "'"
+            self.entries[name] = Entry(name, source)
+        return name
+
+    def at_precision(self, name: str, precision: str | None) -> str:
+        """The name under which the same model or assistant answers with its weights in that precision; None: the
+        server's choice."""
+        entry = self.entry(name)
+        if precision is None or entry.precision is not None:
+            return name
+        wanted = f"{name}@{precision}"
+        if wanted not in self.entries:
+            source = self.at_precision(entry.source, precision) if entry.assistant else entry.source
+            self.entries[wanted] = Entry(wanted, source, assistant=entry.assistant, precision=precision)
+        return wanted
+
     def entry(self, name: str) -> Entry:
         """The model of that name; raises Problem (404) where there is none."""
         if name not in self.entries:
@@ -93,7 +118,7 @@ class Hub:
             GlassError: it cannot be loaded.
         """
         entry = next(iter(self.entries.values()))
-        entry.model, entry.size = self._loaded(entry.source)
+        entry.model, entry.size = self._loaded(entry)
         if 0 < self.memory < entry.size:
             self._unload(entry)
             raise ConfigError(
@@ -132,6 +157,19 @@ class Hub:
             entry.users -= 1
             entry.used_at = time.monotonic()
 
+    def begin(self, failed: Callable[[Exception], None]) -> None:
+        """Brings the first model while others are served already; `failed` is called where it cannot be loaded."""
+        entry = next(iter(self.entries.values()))
+
+        async def bring() -> None:
+            try:
+                async with self.use(entry.name):
+                    pass
+            except Exception as error:
+                failed(error)
+
+        self._bringing = asyncio.create_task(bring())
+
     def close(self) -> None:
         """Ends all engines."""
         for entry in self.entries.values():
@@ -146,7 +184,7 @@ class Hub:
         try:
             async with self._turn:
                 self._make_room(entry)
-                entry.model, entry.size = await asyncio.to_thread(self._loaded, entry.source)
+                entry.model, entry.size = await asyncio.to_thread(self._loaded, entry)
                 try:
                     self._make_room(entry)  # now that its size is known
                 except Problem:
@@ -155,8 +193,11 @@ class Hub:
         finally:
             entry.loading = None
 
-    def _loaded(self, source: str) -> tuple[LanguageModel, int]:
-        model = self.load(source)
+    def _loaded(self, entry: Entry) -> tuple[LanguageModel, int]:
+        try:
+            model = self.load(entry)
+        finally:
+            entry.fetching = None
         answer_once(model)
         return model, size_of(model)
 

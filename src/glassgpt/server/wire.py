@@ -10,6 +10,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 import h11
@@ -22,6 +23,7 @@ from glassgpt.server.guard import App
 HEADER_S = 10.0  # in which the lines before a body must have come
 IDLE_S = 30  # that a connection may stay open without a request
 HEADER_BYTES = 32 << 10
+SOCKET_BYTES = 4 << 20  # of one message of the page
 WAITING, AT_ONCE = 512, 4  # connections that may wait, and those that are let in before others have a turn
 
 
@@ -127,7 +129,9 @@ def server_of(app: App) -> uvicorn.Server:
         uvicorn.Config(
             app,
             http=Impatient,
-            ws="none",
+            ws="websockets-sansio",  # the page's; the guard lets no others in
+            ws_max_size=SOCKET_BYTES,
+            ws_per_message_deflate=False,
             loop="asyncio",
             backlog=AT_ONCE,
             lifespan="on",
@@ -141,9 +145,11 @@ def server_of(app: App) -> uvicorn.Server:
     )
 
 
-def run(app: App, socket: socket.socket) -> None:
-    """Serve until SIGTERM or Ctrl-C, which let it finish what it has begun; a second one does not."""
+def run(app: App, socket: socket.socket, started: Callable[[uvicorn.Server], None] = lambda server: None) -> None:
+    """Serve until SIGTERM or Ctrl-C, which let it finish what it has begun; a second one does not. `started` is given
+    the server before it begins; its `should_exit` ends it too."""
     server = server_of(app)
+    started(server)
     # What is there now stays. Looking through it again and again would hold up everyone, 60 ms each time.
     gc.collect()
     gc.freeze()

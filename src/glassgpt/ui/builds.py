@@ -1,0 +1,6 @@
+"""stub"""
+
+
+class Builds:
+    def __init__(self, folder):
+        self.folder = folder

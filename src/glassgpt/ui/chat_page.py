@@ -1,0 +1,235 @@
+"""The tab Chat: one conversation, and the list of all."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from nicegui import background_tasks, ui
+
+from glassgpt.assistant.store import Conversation, Message
+from glassgpt.core.errors import GlassError
+from glassgpt.ui.chat_settings import ChatSettings
+from glassgpt.ui.conversation_list import ConversationList
+from glassgpt.ui.talks import Change
+from glassgpt.ui.transcript import Transcript
+from glassgpt.ui.views import path_of, siblings_in, view_of
+from glassgpt.ui.window import Window
+
+FIRST, MORE = 40, 100  # messages that are shown at once, and those that come before them, at a time
+WATCH_S = 0.5  # between two looks at a model that is being loaded
+
+
+class ChatPage:
+    """What one window shows of the conversations."""
+
+    def __init__(self, window: Window, conversation: str | None) -> None:
+        self.window, self.desk = window, window.desk
+        self.talks, self.store = window.desk.talks, window.desk.store
+        self.conversation = conversation
+        self.list = ConversationList(window, self.open, self.delete)
+        self.settings = ChatSettings(window, self._chosen)
+
+    def build(self) -> None:
+        """The elements."""
+        with ui.element("div").classes("column no-wrap gg-main-page w-full"):
+            self.settings.build_bar(self.start_new)
+            self.progress = self.window.text("", "gg-progress", "div")
+            self.progress.props.update({"role": "status"})
+            self.progress.visible = False
+            self.view = Transcript(self.window.words, self._greeting())
+        for event, handler in {"said": self._said, "edited": self._edited, "again": self._again, "chosen": self._branch,
+                               "judged": self._judged, "corrected": self._corrected}.items():  # fmt: skip
+            self.view.when(event, self._telling(handler))
+        self.view.when("stopped", self._stopped)
+        end = self.talks.listen(self._changed)
+        self.window.client.on_delete(end)
+        self.timer = ui.timer(WATCH_S, self._look)
+        if self.conversation:
+            background_tasks.create(self.open(self.conversation))
+
+    def build_list(self) -> None:
+        """The elements of the drawer."""
+        self.list.build(self.start_new)
+        background_tasks.create(self.list.refresh())
+
+    def choose_model(self, name: str) -> None:
+        """Talk to another model from now on."""
+        self.settings.choose(name)
+        self.start_new()
+
+    # Showing
+
+    async def open(self, conversation: str) -> None:
+        """Show a conversation."""
+        try:
+            found = await asyncio.to_thread(self._read, conversation)
+        except GlassError as error:
+            self.window.tell_error(error)
+            self.start_new()
+            return
+        about, path, siblings, feedback = found
+        self.conversation = conversation
+        self.settings.show(about.persona or about.model)
+        self.window.address(chat=conversation)
+        self.list.mark(conversation)
+        last = await asyncio.to_thread(self._views, path[-FIRST:], siblings, feedback)
+        self.view.show({"conversation": conversation, "messages": last, "note": self._note()})
+        until = len(path) - FIRST
+        while until > 0 and self.conversation == conversation:
+            part = path[max(0, until - MORE) : until]
+            self.view.earlier(conversation, await asyncio.to_thread(self._views, part, siblings, feedback))
+            until -= MORE
+            await asyncio.sleep(0.05)
+
+    def start_new(self) -> None:
+        """Show no conversation; the next message begins one."""
+        self.conversation = None
+        self.window.address(chat=None)
+        self.list.mark(None)
+        self.view.show(self._greeting())
+        self.view.run_method("focus")
+
+    async def delete(self, conversation: str) -> None:
+        """A conversation is gone for good."""
+        await self.talks.delete(conversation)
+        if self.conversation == conversation:
+            self.start_new()
+
+    def _read(self, id: str) -> tuple[Conversation, list[Message], dict[str | None, list[str]], dict[str, Any]]:
+        """In a thread: what is shown of a conversation."""
+        about, tree = self.store.conversation(id), self.store.tree(id)
+        feedback = {one.message: one for one in self.store.feedback(id)}
+        return about, path_of(tree, about.head), siblings_in(tree), feedback
+
+    def _views(self, path: list[Message], siblings: dict[str | None, list[str]],
+               feedback: dict[str, Any]) -> list[dict[str, Any]]:  # fmt: skip
+        return [self._view(m, siblings[m.parent], feedback.get(m.id)) for m in path if m.role in ("user", "assistant")]
+
+    def _view(self, message: Message, siblings: list[str], feedback: Any) -> dict[str, Any]:
+        writing = self.talks.writing.get(message.conversation)
+        its = writing if writing is not None and writing.message == message.id else None
+        return view_of(message, siblings, feedback, its, self.window.language)
+
+    async def _put(self, message: str) -> None:
+        """Show one message anew."""
+        one = await asyncio.to_thread(self.store.message, message)
+        siblings = await asyncio.to_thread(self.store.siblings, message)
+        feedback = await asyncio.to_thread(self.store.feedback, one.conversation)
+        if one.conversation == self.conversation:
+            self.view.put(self._view(one, siblings, next((f for f in feedback if f.message == message), None)))
+
+    def _greeting(self) -> dict[str, Any]:
+        words, entry = self.window.words, self.desk.hub.entry(self.settings.model)
+        text = words("It runs on this computer alone: nothing that you say leaves it.")
+        offers = [
+            words("What can you do?"),
+            words("Write a haiku about the sea."),
+            words("Explain a transformer in one sentence."),
+        ]
+        if entry.assistant is not None:
+            offers = [words("What can you do?"), words("How do I return something?"), words("When will my order come?")]
+        greeting = {"title": words("What shall we talk about?"), "text": text, "offers": offers}
+        return {"conversation": "", "messages": [], "greeting": greeting, "note": self._note()}
+
+    def _note(self) -> str:
+        return self.window.words("{model} answers, and may be wrong.", model=self.settings.model)
+
+    # What the user does
+
+    def _telling(self, handler: Any) -> Any:
+        """The handler; what it refuses is told, and what was typed stays."""
+
+        async def run(given: dict[str, Any]) -> None:
+            try:
+                await handler(given)
+                self.view.taken(True) if handler == self._said else None
+            except Exception as error:
+                self.view.taken(False)
+                self.window.tell_error(error)
+
+        return run
+
+    async def _said(self, given: dict[str, Any]) -> None:
+        new = self.conversation is None
+        conversation = await self.talks.say(self.conversation, str(given.get("text", "")), self._options())
+        if new:
+            self.conversation = conversation
+            self.window.address(chat=conversation)
+        await self.open(conversation)
+
+    async def _edited(self, given: dict[str, Any]) -> None:
+        await self.talks.edit(str(given.get("id")), str(given.get("text", "")), self._options())
+
+    async def _again(self, given: dict[str, Any]) -> None:
+        await self.talks.again(str(given.get("id")), self._options())
+
+    async def _stopped(self, given: dict[str, Any]) -> None:
+        if self.conversation:
+            self.talks.stop(self.conversation)
+
+    async def _branch(self, given: dict[str, Any]) -> None:
+        found = await asyncio.to_thread(self.store.choose, str(given.get("id")))
+        self.talks.tell(Change("changed", found.id))
+
+    async def _judged(self, given: dict[str, Any]) -> None:
+        await self._judge(str(given.get("id")), thumb=int(given.get("thumb", 0)))
+
+    async def _corrected(self, given: dict[str, Any]) -> None:
+        await self._judge(str(given.get("id")), correction=str(given.get("text", "")))
+        self.window.tell(self.window.words("Kept; `glassgpt conversations lessons` makes training data of it."))
+
+    async def _judge(self, message: str, **changes: Any) -> None:
+        """Thumb and correction stand beside each other: what is not given stays."""
+        one = await asyncio.to_thread(self.store.message, message)
+        known = await asyncio.to_thread(self.store.feedback, one.conversation)
+        old = next((f for f in known if f.message == message), None)
+        given = {"thumb": old.thumb if old else 0, "correction": old.correction if old else None} | changes
+        await asyncio.to_thread(lambda: self.store.give_feedback(message, **given))
+        self.talks.tell(Change("changed", one.conversation, message))
+
+    def _options(self) -> Any:
+        return self.desk.options(self.settings.model, self.window.language)
+
+    def _chosen(self) -> None:
+        if self.conversation is None:
+            self.view.show(self._greeting())
+
+    # What happens elsewhere
+
+    def _changed(self, change: Change) -> None:
+        """From `Talks`, for whichever conversation."""
+        if change.kind != "wrote":
+            background_tasks.create(self.list.refresh())
+        if change.conversation != self.conversation:
+            return
+        if change.kind == "wrote":
+            self.view.write(change.message, change.first, list(change.blocks))
+        elif change.kind == "ended" or (change.kind == "changed" and change.message):
+            background_tasks.create(self._quietly(self._put(change.message)))
+        else:
+            background_tasks.create(self._quietly(self.open(change.conversation)))
+
+    async def _quietly(self, work: Any) -> None:
+        try:
+            await work
+        except GlassError:  # such as that it was deleted meanwhile
+            self.start_new()
+
+    def _look(self) -> None:
+        """Whether the model is there yet."""
+        name = self._options().model
+        entry = self.desk.hub.entry(name)
+        entry = self.desk.hub.entry(entry.source) if entry.assistant is not None else entry
+        words, shelf = self.window.words, self.desk.shelf
+        said = ""
+        fetching = entry.fetching or shelf.fetching
+        if fetching is not None:
+            what, done, total = fetching
+            said = words("Fetching {what}, once: {done:.0f} of {total:.0f} MB", what=what, done=done / 1e6,
+                         total=total / 1e6)  # fmt: skip
+        elif entry.loading is not None:
+            said = words("Loading {model}; you can write already.", model=entry.name)
+        if said != self.progress.text:
+            self.progress.set_text(said)
+            self.progress.visible = bool(said)

@@ -1,0 +1,136 @@
+"""The page as an app: its two languages, what they have in common, and the frame around the tabs."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.responses import FileResponse, RedirectResponse, Response
+from nicegui import app as library
+from nicegui import ui
+
+from glassgpt.core.words import LANGUAGES
+from glassgpt.server.door import language_of
+from glassgpt.ui.build_page import BuildPage
+from glassgpt.ui.chat_page import ChatPage
+from glassgpt.ui.desk import Desk
+from glassgpt.ui.knowledge_page import KnowledgePage
+from glassgpt.ui.window import Window
+
+HERE = Path(__file__).parent
+LANGUAGE_COOKIE, THEME_COOKIE = "glassgpt-language", "glassgpt-theme"
+TABS = {"chat": "Chat", "knowledge": "Knowledge", "build": "Build"}
+_THEMES: dict[str, bool | None] = {"light": False, "dark": True}
+_CODES: dict[str, Any] = {"en": "en-US", "zh": "zh-CN"}  # as the library calls them
+
+
+def make_page(desk: Desk) -> FastAPI:
+    """The page over a desk, which it closes at its end. There can be one in a program: the library has one app."""
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    style = (HERE / "page.css").read_bytes()
+    mark = hashlib.sha256(style).hexdigest()[:12]
+
+    @app.get("/glassgpt.css")
+    async def css() -> Response:
+        return FileResponse(HERE / "page.css", media_type="text/css",
+                            headers={"cache-control": "private, max-age=31536000, immutable"})  # fmt: skip
+
+    @app.get("/")
+    async def start(request: Request) -> Response:
+        language = request.cookies.get(LANGUAGE_COOKIE, "")
+        if language not in LANGUAGES:
+            language = language_of(request.headers.get("accept-language", ""))
+        return RedirectResponse(f"/{language}", 303)
+
+    def at(language: str) -> Callable[[Request], None]:
+        def build(request: Request) -> None:
+            ui.add_head_html(f'<link rel="stylesheet" href="/glassgpt.css?{mark}">')
+            _frame(Window(desk, language), request)
+
+        return build
+
+    for language in LANGUAGES:
+        ui.page(f"/{language}", title="glassgpt", language=_CODES[language], dark=None)(at(language))
+    library.on_shutdown(desk.close)
+    ui.run_with(app, mount_path="/", tailwind=False, show_welcome_message=False, reconnect_timeout=10.0,
+                favicon=HERE / "icon.svg", title="glassgpt")  # fmt: skip
+    return app
+
+
+def _frame(window: Window, request: Request) -> None:
+    """Header, tabs and what they show."""
+    language, words = window.language, window.words
+    ui.dark_mode(_THEMES.get(request.cookies.get(THEME_COOKIE, "")))
+    ui.colors(primary="#0b57d0")
+    tab = request.query_params.get("tab", "chat")
+    with ui.header(bordered=False).classes("gg-header").props(f'aria-label="{words("The page")}"'):
+        menu = window.icon("menu", words("Conversations"))
+        ui.html("glassgpt", tag="h1", sanitize=False).classes("gg-name")
+        with ui.tabs(value=tab if tab in TABS else "chat")  # type: ignore[arg-type].props("dense no-caps mobile-arrows") as tabs:
+            for name, label in TABS.items():
+                ui.tab(name, label=words(label))
+        ui.element("div").classes("gg-space")
+        window.icon("contrast", words("Light or dark"), on_click="toggleTheme()")
+        other = "en" if language == "zh" else "zh"
+        label = "中文" if other == "zh" else "English"
+        ui.html(
+            f'<a class="gg-link" lang="{other}" href="/{other}" data-language="{other}">{label}</a>', sanitize=False
+        )
+    chat = ChatPage(window, request.query_params.get("chat"))
+
+    def talk_to(model: str) -> None:
+        chat.choose_model(model)
+        tabs.set_value("chat")
+
+    with ui.tab_panels(tabs, value=tabs.value, animated=False, keep_alive=True).classes("w-full gg-main-page").props(
+            'role="main"'):  # fmt: skip
+        with ui.tab_panel("chat").classes("gg-panel"):
+            chat.build()
+        with ui.tab_panel("knowledge"):
+            KnowledgePage(window).build()
+        with ui.tab_panel("build"):
+            BuildPage(window).build(talk_to)
+    with ui.left_drawer(value=None, elevated=False).props("width=280 breakpoint=900").classes("q-pa-none") as drawer:
+        chat.build_list()
+    menu.on("click", drawer.toggle)
+    tabs.on_value_change(lambda e: window.address(tab=None if e.value == "chat" else e.value))
+    ui.add_body_html(_SCRIPT)
+
+
+# Remembers the language and the theme that were chosen.
+_SCRIPT = f"""<script>
+function remember(name, value) {{ document.cookie = name + "=" + value + "; path=/; max-age=31536000; samesite=lax"; }}
+document.addEventListener("click", (event) => {{
+  const link = event.target.closest && event.target.closest("[data-language]");
+  if (!link) return;
+  event.preventDefault();
+  remember("{LANGUAGE_COOKIE}", link.dataset.language);
+  location.href = link.getAttribute("href") + location.search;
+}});
+function giveFiles(place, files) {{
+  if (files.length) getElement(Number(place.dataset.upload)).$refs.qRef.addFiles(files);
+}}
+document.addEventListener("change", (event) => {{
+  const place = event.target.closest && event.target.closest(".gg-drop");
+  if (!place || !event.target.files) return;
+  giveFiles(place, Array.from(event.target.files));
+  event.target.value = "";
+}});
+for (const name of ["dragover", "dragleave", "drop"]) {{
+  document.addEventListener(name, (event) => {{
+    event.preventDefault();  // a file beside the place must not take the page's
+    const place = event.target.closest && event.target.closest(".gg-drop");
+    if (!place) return;
+    place.classList.toggle("gg-over-it", name === "dragover");
+    if (name === "drop") giveFiles(place, Array.from(event.dataTransfer.files));
+  }});
+}}
+function toggleTheme() {{
+  const dark = !document.body.classList.contains("body--dark");
+  remember("{THEME_COOKIE}", dark ? "dark" : "light");
+  Quasar.Dark.set(dark);
+}}
+</script>"""

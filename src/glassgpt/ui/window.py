@@ -1,0 +1,118 @@
+"""One window of a browser: its language, what it says to its user, and what goes wrong in it."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import json
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from nicegui import Client, context, ui
+from nicegui.elements.mixins.text_element import TextElement
+
+from glassgpt.core.errors import GlassError
+from glassgpt.core.words import say
+from glassgpt.server.problems import Problem
+from glassgpt.ui.desk import Desk
+
+_log = logging.getLogger("glassgpt.server")
+# Own drawings, 24 wide, so that no font of symbols is loaded.
+ICONS = {
+    "menu": "M4 6h16M4 12h16M4 18h16", "contrast": "M12 4a8 8 0 1 0 0 16zM12 4a8 8 0 0 1 0 16",
+    "new": "M12 5v14M5 12h14", "settings": "M4 7h9M17 7h3M4 17h3M11 17h9M15 5v4M9 15v4",
+    "delete": "M5 7h14M10 7V4h4v3M7 7l1 13h8l1-13",
+    "rename": "M4 20l1-5L16 4l4 4L9 19z", "close": "M6 6l12 12M18 6L6 18",
+}  # fmt: skip
+
+
+class Text(TextElement):
+    """An element that holds text, and never markup."""
+
+    def __init__(self, text: str, tag: str) -> None:
+        super().__init__(tag=tag, text=text)
+
+
+class Window:
+    """What the parts of a page share."""
+
+    def __init__(self, desk: Desk, language: str) -> None:
+        self.desk, self.language = desk, language
+        self.client: Client = context.client
+        self._address: dict[str, str] = {}
+
+    def words(self, template: str, **facts: Any) -> str:
+        """A sentence in the window's language."""
+        return say(template, self.language, **facts)
+
+    def icon(self, name: str, label: str, on_click: str | Callable[..., Any] | None = None) -> ui.element:
+        """A button with a drawing. `on_click`: a script of ours, or a handler."""
+        svg = f'<svg viewBox="0 0 24 24" aria-hidden="true"><path d="{ICONS[name]}"></path></svg>'
+        with ui.element("button").classes("gg-icon") as found:
+            ui.html(svg, tag="span", sanitize=False)
+        found.props.update({"type": "button", "aria-label": label, "title": label})
+        if isinstance(on_click, str):
+            found.on("click", js_handler=f"() => {on_click}")
+        elif on_click is not None:
+            found.on("click", self.safely(on_click))
+        return found
+
+    def button(self, label: str, on_click: Callable[..., Any] | None = None, kind: str = "") -> ui.element:
+        """A button with a label. `kind`: "main" or "danger"."""
+        with ui.element("button").classes(f"gg-button {f'gg-{kind}' if kind else ''}").props('type="button"') as found:
+            Text(label, "span")
+        if on_click is not None:
+            found.on("click", self.safely(on_click))
+        return found
+
+    def text(self, text: str, classes: str = "", tag: str = "p") -> Text:
+        """Text as it is: nothing in it is markup."""
+        return Text(text, tag).classes(classes)
+
+    def safely(self, handler: Callable[..., Any]) -> Callable[..., Awaitable[None]]:
+        """The handler, whose errors are told to the user in one line."""
+        takes = bool(inspect.signature(handler).parameters)
+
+        @functools.wraps(handler)
+        async def run(*given: Any) -> None:
+            try:
+                result = handler(*given) if takes else handler()
+                if inspect.isawaitable(result):
+                    await result
+            except Exception as error:
+                self.tell_error(error)
+
+        return run
+
+    def tell_error(self, error: Exception) -> None:
+        """Show what went wrong."""
+        self.tell(self.line(error), bad=True)
+
+    def line(self, error: Exception) -> str:
+        """An error in one line of the window's language; what is no user's mistake goes into the log."""
+        if isinstance(error, GlassError):
+            return error.line(self.language)
+        if isinstance(error, Problem):
+            return error.message
+        _log.error("mistake", exc_info=error)
+        return self.words("Something went wrong here; the server's log has more.")
+
+    def tell(self, text: str, bad: bool = False) -> None:
+        """A line that goes by itself, or stays until it is closed where something went wrong."""
+        with self.client:
+            ui.notify(text, type="negative" if bad else "info", position="top", multi_line=True,
+                      timeout=0 if bad else 4000, close_button=self.words("Close") if bad else False)  # fmt: skip
+
+    def address(self, **parts: str | None) -> None:
+        """What the address of the window says, so that it can be loaded anew or kept."""
+        for name, value in parts.items():
+            if value is None:
+                self._address.pop(name, None)
+            else:
+                self._address[name] = value
+        with self.client:
+            ui.run_javascript(
+                f"const p = new URLSearchParams({json.dumps(self._address)}).toString();"
+                "history.replaceState(null, '', location.pathname + (p ? '?' + p : ''));"
+            )

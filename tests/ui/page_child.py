@@ -1,0 +1,83 @@
+"""A server with its page whose model says what a test tells it to: run as a program, `page_child.py FOLDER PORT`.
+
+The scripted model answers `say:TEXT` with TEXT, `long:N` with N words at 100 words/s, and anything else with
+"You said:" and the message. The real engine is tested elsewhere.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from glassgpt.assistant.assistant import Assistant
+from glassgpt.assistant.knowledge import Knowledge
+from glassgpt.assistant.persona import load_persona
+from glassgpt.assistant.store import Store
+from glassgpt.engine.request import Piece
+from glassgpt.server.app import make_app
+from glassgpt.server.door import Door
+from glassgpt.server.hub import Entry, Hub
+from glassgpt.server.keys import Keys, key_of
+from glassgpt.server.wire import listen, log_to_stderr, run
+from glassgpt.text.bpe import train_bpe
+from glassgpt.text.template import get_template
+from glassgpt.ui.builds import Builds
+from glassgpt.ui.desk import Desk, page_secret
+from glassgpt.ui.page import make_page
+from glassgpt.ui.shelf import Shelf
+
+KEY = "a-key-for-the-tests"
+_LAST = re.compile(r"user\n(.*?)(?:<\|im_end\|>|$)", re.DOTALL)
+
+
+class Scripted:
+    """What `Chat` needs of a model."""
+
+    context_length = 32_768
+
+    def __init__(self, entry: Entry) -> None:
+        self.name, self.precision, self.loop = entry.name, entry.precision or "int8", SimpleNamespace()
+        self.tokenizer = train_bpe(["a text to begin with"] * 3, vocab_size=300)
+        self.template = get_template("chatml")
+        self.seen: list[str] = []
+
+    def stream_pieces(self, ids: list[int], **settings: Any) -> Iterator[Piece]:
+        said = _LAST.findall(self.tokenizer.decode(ids, show_control=True))[-1]
+        self.seen.append(said)
+        kind, _, rest = said.partition(":")
+        if kind == "long":
+            for number in range(int(rest)):
+                time.sleep(0.01)
+                yield Piece(f"word{number} " if number % 40 else f"\n\nword{number} ", number)
+        elif kind == "fail":
+            raise ValueError("a mistake of the model")
+        else:
+            text = rest if kind == "say" else f"You said: {said}"
+            for at in range(0, len(text), 7):
+                yield Piece(text[at : at + 7], at)
+        yield Piece("", finish_reason="stop")
+
+
+def main() -> None:
+    folder, port = Path(sys.argv[1]), int(sys.argv[2])
+    folder.mkdir(parents=True, exist_ok=True)
+    hub = Hub(["scripted"], Scripted)  # type: ignore[arg-type]
+    shelf = Shelf(folder / "knowledge.db", lambda path, fetching: Knowledge(path))
+    persona = load_persona("customer-service")
+    hub.add_assistant("customer-service", lambda model: Assistant(model, persona, shelf))
+    keys = Keys([key_of(KEY)])
+    desk = Desk(hub, Store(folder / "conversations.db"), shelf, Builds(folder / "runs"), folder)
+    socket = listen("127.0.0.1", port)
+    log_to_stderr()
+    app = make_app(hub, keys, None, Door(keys, page_secret(folder)), make_page(desk), lambda error: None)
+    print(f"http://localhost:{socket.getsockname()[1]}", flush=True)
+    run(app, socket)
+
+
+if __name__ == "__main__":
+    main()
