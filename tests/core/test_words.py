@@ -20,8 +20,8 @@ PACKAGE = Path(glassgpt.__file__).parent
 FILES = {p.name: json.loads(p.read_text(encoding="utf-8")) for p in (PACKAGE / "core" / "words_zh").glob("*.json")}
 CHINESE = {english: chinese for words in FILES.values() for english, chinese in words.items()}
 ERRORS = {name for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, GlassError)}
-# Calls whose first argument (and `hint`) is a sentence. `self.say` is the chat loop's own.
-CALLS = ERRORS | {"say", "Sentence", "_damaged"}
+# Calls whose first argument (and `hint`) is a sentence. `self.say` is the chat loop's own, `words` a window's.
+CALLS = ERRORS | {"say", "Sentence", "words", "_damaged"}
 
 
 def templates() -> Iterator[tuple[str, str, str]]:

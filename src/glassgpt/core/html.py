@@ -33,8 +33,10 @@ def text(value: object) -> Html:
 
 
 def element(tag: str, *inside: object, **attributes: object) -> Html:
-    """<tag attribute="...">inside</tag>; `class_` writes class, an attribute that is None is left out."""
-    given = "".join(f' {k.rstrip("_")}="{escape(str(v))}"' for k, v in attributes.items() if v is not None)
+    """<tag attribute="...">inside</tag>; `class_` is class, `aria_label` aria-label; one that is None is
+    left out."""
+    names = {k: k.rstrip("_").replace("_", "-") for k in attributes}
+    given = "".join(f' {names[k]}="{escape(str(v))}"' for k, v in attributes.items() if v is not None)
     return Html(f"<{tag}{given}>{''.join(map(text, inside))}</{tag}>")
 
 

@@ -37,7 +37,7 @@ class ChatPage:
             self.progress = self.window.text("", "gg-progress", "div")
             self.progress.props.update({"role": "status"})
             self.progress.visible = False
-            self.view = Transcript(self.window.words, self._greeting())
+            self.view = Transcript(self.window.language, self._greeting())
         for event, handler in {"said": self._said, "edited": self._edited, "again": self._again, "chosen": self._branch,
                                "judged": self._judged, "corrected": self._corrected}.items():  # fmt: skip
             self.view.when(event, self._telling(handler))

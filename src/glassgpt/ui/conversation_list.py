@@ -6,11 +6,17 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from nicegui import background_tasks, ui
+from nicegui.events import GenericEventArguments
 
 from glassgpt.assistant.store import Conversation
-from glassgpt.ui.window import Window
+from glassgpt.core.html import Html, element
+from glassgpt.ui.window import Window, drawn_button
 
 AT_ONCE = 50  # conversations
+_WHICH = """(e) => {
+  const button = e.target.closest("[data-do]");
+  if (button) emit([button.dataset.do, button.closest("[data-id]")?.dataset.id || ""]);
+}"""
 
 
 class ConversationList:
@@ -26,6 +32,7 @@ class ConversationList:
         self.window, self._open, self._delete = window, open_one, delete
         self.now: str | None = None
         self.wanted, self.shown = "", AT_ONCE
+        self.rows: dict[str, Conversation] = {}
 
     def build(self, start_new: Callable[[], None]) -> None:
         """The elements."""
@@ -38,8 +45,10 @@ class ConversationList:
                                      "placeholder": words("Search"), "maxlength": "200"})  # fmt: skip
             self.field.on("input", self.window.safely(self._search), js_handler="(e) => emit(e.target.value)",
                           throttle=0.3, leading_events=False)  # fmt: skip
-            self.list = ui.element("div").classes("gg-list")
+            # One element for all rows: a click on a row that is drawn anew meanwhile still says which it meant.
+            self.list = ui.html("", sanitize=False).classes("gg-list")
             self.list.props.update({"role": "list"})
+            self.list.on("click", self.window.safely(self._clicked), js_handler=_WHICH)
 
     def mark(self, conversation: str | None) -> None:
         """The one that is shown."""
@@ -61,31 +70,37 @@ class ConversationList:
             rows, more = [(one, "") for one in page.conversations], bool(page.next) and self.shown < 200
         if self.window.client.id not in type(self.window.client).instances:
             return  # the window was closed meanwhile
-        self.list.clear()
-        with self.list:
-            for conversation, excerpt in rows:
-                self._row(conversation, excerpt)
-            if not rows:
-                self.window.text(self.window.words("Nothing found." if self.wanted else "No conversation yet."),
-                                 "gg-faint")  # fmt: skip
-            if more:
-                self.window.button(self.window.words("More"), self._more)
-
-    def _row(self, one: Conversation, excerpt: str) -> None:
+        self.rows = {one.id: one for one, _ in rows}
+        inside: list[object] = [self._row(conversation, excerpt) for conversation, excerpt in rows]
         words = self.window.words
-        title = one.title or words("Untitled")
-        with ui.element("div").classes("gg-item" + (" gg-now" if one.id == self.now else "")) as row:
-            row.props.update({"role": "listitem"})
-            with ui.element("button").classes("gg-open") as opens:
-                opens.props.update({"type": "button", "title": title})
-                if one.id == self.now:
-                    opens.props.update({"aria-current": "true"})
-                self.window.text(title, tag="span")
-                if excerpt:
-                    self.window.text(excerpt, tag="small")
-            opens.on("click", self.window.safely(lambda: self._open(one.id)))
-            self.window.icon("rename", words("Rename {title}", title=title), lambda: self._ask_name(one))
-            self.window.icon("delete", words("Delete {title}", title=title), lambda: self._ask(one))
+        if not rows:
+            inside.append(element("p", words("Nothing found." if self.wanted else "No conversation yet."),
+                                  class_="gg-faint", role="listitem"))  # fmt: skip
+        if more:
+            more_button = element("button", words("More"), type="button", class_="gg-button", data_do="more")
+            inside.append(element("div", more_button, role="listitem"))
+        self.list.set_content("".join(map(str, inside)))
+
+    def _row(self, one: Conversation, excerpt: str) -> Html:
+        words, title = self.window.words, one.title or self.window.words("Untitled")
+        opens = element("button", element("span", title), *([element("small", excerpt)] if excerpt else []),
+                        type="button", class_="gg-open", title=title, data_do="open",
+                        aria_current="true" if one.id == self.now else None)  # fmt: skip
+        more = (drawn_button("rename", words("Rename {title}", title=title), "rename"),
+                drawn_button("delete", words("Delete {title}", title=title), "delete"))  # fmt: skip
+        now = " gg-now" if one.id == self.now else ""
+        return element("div", opens, *more, class_=f"gg-item{now}", role="listitem", data_id=one.id)
+
+    async def _clicked(self, event: GenericEventArguments) -> None:
+        what, id = event.args if isinstance(event.args, list) and len(event.args) == 2 else ("", "")
+        if what == "more":
+            await self._more()
+        elif id in self.rows and what == "open":
+            await self._open(id)
+        elif id in self.rows and what == "rename":
+            self._ask_name(self.rows[id])
+        elif id in self.rows and what == "delete":
+            self._ask(self.rows[id])
 
     async def _search(self, event: object) -> None:
         self.wanted = str(getattr(event, "args", "")).strip()[:200]

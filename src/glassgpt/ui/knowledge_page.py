@@ -65,8 +65,8 @@ class KnowledgePage:
                 return
             with ui.element("div").classes("gg-wide"), ui.element("table").classes("gg-table"):
                 with ui.element("thead"), ui.element("tr"):
-                    for label in ("File", "Passages", "Added", "Notes", ""):
-                        self.window.text(words(label) if label else "", tag="th")
+                    for label in (words("File"), words("Passages"), words("Added"), words("Notes"), ""):
+                        self.window.text(label, tag="th")
                 with ui.element("tbody"):
                     for source in sources:
                         self._row(source)

@@ -12,7 +12,7 @@ from fastapi.responses import FileResponse, RedirectResponse, Response
 from nicegui import app as library
 from nicegui import ui
 
-from glassgpt.core.words import LANGUAGES
+from glassgpt.core.words import LANGUAGES, Sentence
 from glassgpt.server.door import language_of
 from glassgpt.ui.build_page import BuildPage
 from glassgpt.ui.chat_page import ChatPage
@@ -22,7 +22,7 @@ from glassgpt.ui.window import Window
 
 HERE = Path(__file__).parent
 LANGUAGE_COOKIE, THEME_COOKIE = "glassgpt-language", "glassgpt-theme"
-TABS = {"chat": "Chat", "knowledge": "Knowledge", "build": "Build"}
+TABS = {"chat": Sentence("Chat"), "knowledge": Sentence("Knowledge"), "build": Sentence("Build")}
 _THEMES: dict[str, bool | None] = {"light": False, "dark": True}
 _CODES: dict[str, Any] = {"en": "en-US", "zh": "zh-CN"}  # as the library calls them
 
@@ -69,9 +69,10 @@ def _frame(window: Window, request: Request) -> None:
     with ui.header(bordered=False).classes("gg-header").props(f'aria-label="{words("The page")}"'):
         menu = window.icon("menu", words("Conversations"))
         ui.html("glassgpt", tag="h1", sanitize=False).classes("gg-name")
-        with ui.tabs(value=tab if tab in TABS else "chat")  # type: ignore[arg-type].props("dense no-caps mobile-arrows") as tabs:
+        with ui.tabs().props("dense no-caps mobile-arrows") as tabs:
             for name, label in TABS.items():
-                ui.tab(name, label=words(label))
+                ui.tab(name, label=label.text(language))
+        tabs.set_value(tab if tab in TABS else "chat")
         ui.element("div").classes("gg-space")
         window.icon("contrast", words("Light or dark"), on_click="toggleTheme()")
         other = "en" if language == "zh" else "zh"

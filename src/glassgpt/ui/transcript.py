@@ -8,29 +8,50 @@ from typing import Any
 from nicegui import ui
 from nicegui.events import GenericEventArguments
 
+from glassgpt.core.words import Sentence
+
 # What the script says, by the names that it uses.
 WORDS = {
-    "conversation": "Conversation", "latest": "To the latest message", "say": "Say something", "send": "Send",
-    "stop": "Stop", "you": "You", "assistant": "Assistant", "thinking": "Reading", "actions": "What to do with it",
-    "previous": "The version before", "next": "The version after", "copy": "Copy", "copied": "Copied",
-    "copyCode": "Copy the code", "edit": "Edit", "editing": "Say this instead", "sendAgain": "Send",
-    "again": "Write again", "good": "Good reply", "bad": "Bad reply", "correct": "Correct it",
-    "correcting": "What would have been the right answer?", "corrected": "Your correction:", "keep": "Keep",
-    "cancel": "Cancel", "table": "Table",
-}  # fmt: skip
+    "conversation": Sentence("Conversation"),
+    "latest": Sentence("To the latest message"),
+    "say": Sentence("Say something"),
+    "send": Sentence("Send"),
+    "stop": Sentence("Stop"),
+    "you": Sentence("You"),
+    "assistant": Sentence("Assistant"),
+    "thinking": Sentence("Reading"),
+    "actions": Sentence("What to do with it"),
+    "previous": Sentence("The version before"),
+    "next": Sentence("The version after"),
+    "copy": Sentence("Copy"),
+    "copied": Sentence("Copied"),
+    "copyCode": Sentence("Copy the code"),
+    "edit": Sentence("Edit"),
+    "editing": Sentence("Say this instead"),
+    "sendAgain": Sentence("Send"),
+    "again": Sentence("Write again"),
+    "good": Sentence("Good reply"),
+    "bad": Sentence("Bad reply"),
+    "correct": Sentence("Correct it"),
+    "correcting": Sentence("What would have been the right answer?"),
+    "corrected": Sentence("Your correction:"),
+    "keep": Sentence("Keep"),
+    "cancel": Sentence("Cancel"),
+    "table": Sentence("Table"),
+}
 
 
 class Transcript(ui.element, component="transcript.js"):
     """Messages, the field below them, and what the user does with them.
 
     Args:
-        words: says a sentence in the window's language.
+        language: of its labels.
         start: what is shown first, as `show` takes it.
     """
 
-    def __init__(self, words: Callable[[str], str], start: dict[str, Any] | None = None) -> None:
+    def __init__(self, language: str, start: dict[str, Any] | None = None) -> None:
         super().__init__()
-        self._props["words"] = {name: words(template) for name, template in WORDS.items()}
+        self._props["words"] = {name: sentence.text(language) for name, sentence in WORDS.items()}
         self._props["start"] = start
 
     def when(self, event: str, handler: Callable[[dict[str, Any]], Any]) -> None:

@@ -9,15 +9,18 @@ from typing import Any
 
 from glassgpt.assistant.passage import place_text
 from glassgpt.assistant.store import Feedback, Message
-from glassgpt.core.words import say
+from glassgpt.core.words import Sentence, say
 from glassgpt.ui.markdown import blocks_of
 from glassgpt.ui.talks import Writing
 
 # What each kind of reply is, where the reply has no line of its own about its sources.
 _MODES = {
-    "handover": "Handed over to a person", "refused": "Declined by the persona", "reply": "Said by the persona",
-    "unknown": "Not found in the files", "model": "From the model alone, which may be wrong",
-}  # fmt: skip
+    "handover": Sentence("Handed over to a person"),
+    "refused": Sentence("Declined by the persona"),
+    "reply": Sentence("Said by the persona"),
+    "unknown": Sentence("Not found in the files"),
+    "model": Sentence("From the model alone, which may be wrong"),
+}
 
 
 def path_of(tree: Sequence[Message], head: str | None) -> list[Message]:
@@ -99,7 +102,7 @@ def mode_of(extras: Mapping[str, Any], language: str) -> str:
     if isinstance(extras.get("footer"), str):
         return str(extras["footer"]).strip("()（）")
     kind = extras.get("kind")
-    return say(_MODES[kind], language) if kind in _MODES else ""
+    return _MODES[kind].text(language) if kind in _MODES else ""
 
 
 def source_of(source: Mapping[str, Any], language: str) -> dict[str, Any]:
