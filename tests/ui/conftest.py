@@ -63,7 +63,7 @@ def opens(browser: Browser, site: Site, watched: Watched) -> Iterator[Opens]:
         page.set_default_timeout(15_000)
         watched.watch(page, site.url)
         page.goto(site.url + path)
-        page.wait_for_selector(".gg-composer .gg-field")
+        page.wait_for_selector(".gg-composer .gg-field", state="attached")
         connected(page)
         return page
 

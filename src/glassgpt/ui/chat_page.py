@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from nicegui import background_tasks, ui
@@ -48,9 +49,10 @@ class ChatPage:
         if self.conversation:
             background_tasks.create(self.open(self.conversation))
 
-    def build_list(self) -> None:
-        """The elements of the drawer."""
-        self.list.build(self.start_new)
+    def build_list(self, picked: Callable[[bool], None]) -> None:
+        """The elements of the drawer. `picked` is called when a conversation is chosen there, with whether the window
+        is narrow."""
+        self.list.build(self.start_new, picked)
         background_tasks.create(self.list.refresh())
 
     def choose_model(self, name: str) -> None:

@@ -15,7 +15,7 @@ from glassgpt.ui.window import Window, drawn_button
 AT_ONCE = 50  # conversations
 _WHICH = """(e) => {
   const button = e.target.closest("[data-do]");
-  if (button) emit([button.dataset.do, button.closest("[data-id]")?.dataset.id || ""]);
+  if (button) emit([button.dataset.do, button.closest("[data-id]")?.dataset.id || "", innerWidth <= 900]);
 }"""
 
 
@@ -34,12 +34,18 @@ class ConversationList:
         self.wanted, self.shown = "", AT_ONCE
         self.rows: dict[str, Conversation] = {}
 
-    def build(self, start_new: Callable[[], None]) -> None:
-        """The elements."""
-        words = self.window.words
+    def build(self, start_new: Callable[[], None], picked: Callable[[bool], None]) -> None:
+        """The elements. `picked` is called when one is chosen or begun, with whether the window is narrow."""
+        words, self._picked = self.window.words, picked
         with ui.element("nav").classes("gg-drawer") as nav:
             nav.props.update({"aria-label": words("Conversations")})
-            self.window.button(words("New conversation"), start_new, "main")
+            new = self.window.button(words("New conversation"), kind="main")
+
+            def begin(event: GenericEventArguments) -> None:
+                start_new()
+                picked(bool(event.args))
+
+            new.on("click", self.window.safely(begin), js_handler="() => emit(innerWidth <= 900)")
             self.field = ui.element("input").classes("gg-field")
             self.field.props.update({"type": "search", "aria-label": words("Search the conversations"),
                                      "placeholder": words("Search"), "maxlength": "200"})  # fmt: skip
@@ -92,10 +98,11 @@ class ConversationList:
         return element("div", opens, *more, class_=f"gg-item{now}", role="listitem", data_id=one.id)
 
     async def _clicked(self, event: GenericEventArguments) -> None:
-        what, id = event.args if isinstance(event.args, list) and len(event.args) == 2 else ("", "")
+        what, id, narrow = event.args if isinstance(event.args, list) and len(event.args) == 3 else ("", "", False)
         if what == "more":
             await self._more()
         elif id in self.rows and what == "open":
+            self._picked(bool(narrow))
             await self._open(id)
         elif id in self.rows and what == "rename":
             self._ask_name(self.rows[id])

@@ -76,28 +76,44 @@ def _frame(window: Window, request: Request) -> None:
         ui.element("div").classes("gg-space")
         window.icon("contrast", words("Light or dark"), on_click="toggleTheme()")
         other = "en" if language == "zh" else "zh"
-        label = "中文" if other == "zh" else "English"
-        ui.html(
-            f'<a class="gg-link" lang="{other}" href="/{other}" data-language="{other}">{label}</a>', sanitize=False
-        )
+        own = "中文" if other == "zh" else "English"
+        ui.html(f'<a class="gg-link" lang="{other}" href="/{other}" data-language="{other}">{own}</a>', sanitize=False)
+    window.keep_address({n: v for n, v in request.query_params.items() if n in ("chat", "tab")})
     chat = ChatPage(window, request.query_params.get("chat"))
 
     def talk_to(model: str) -> None:
         chat.choose_model(model)
         tabs.set_value("chat")
 
-    with ui.tab_panels(tabs, value=tabs.value, animated=False, keep_alive=True).classes("w-full gg-main-page").props(
-            'role="main"'):  # fmt: skip
-        with ui.tab_panel("chat").classes("gg-panel"):
-            chat.build()
-        with ui.tab_panel("knowledge"):
-            KnowledgePage(window).build()
-        with ui.tab_panel("build"):
-            BuildPage(window).build(talk_to)
+    # All are there from the start, so that what happens in one while another is seen is not lost.
+    panels: dict[str, ui.element] = {}
+    with ui.element("main").classes("w-full"):
+        for name, label in TABS.items():
+            panels[name] = ui.element("section").classes("w-full gg-main-page gg-panel")
+            panels[name].props.update({"aria-label": label.text(language)})
+    with panels["chat"]:
+        chat.build()
+    with panels["knowledge"]:
+        KnowledgePage(window).build()
+    with panels["build"]:
+        BuildPage(window).build(talk_to)
+
+    def picked(narrow: bool) -> None:
+        tabs.set_value("chat")
+        if narrow:
+            drawer.hide()
+
+    def show(name: str) -> None:
+        for one, panel in panels.items():
+            panel.visible = one == name
+        window.address(tab=None if name == "chat" else name)
+
     with ui.left_drawer(value=None, elevated=False).props("width=280 breakpoint=900").classes("q-pa-none") as drawer:
-        chat.build_list()
+        chat.build_list(picked)
     menu.on("click", drawer.toggle)
-    tabs.on_value_change(lambda e: window.address(tab=None if e.value == "chat" else e.value))
+    tabs.on_value_change(lambda e: show(str(e.value)))
+    for name, panel in panels.items():
+        panel.visible = name == tabs.value
     ui.add_body_html(_SCRIPT)
 
 

@@ -115,6 +115,10 @@ class Window:
             ui.notify(text, type="negative" if bad else "info", position="top", multi_line=True,
                       timeout=0 if bad else 4000, close_button=self.words("Close") if bad else False)  # fmt: skip
 
+    def keep_address(self, parts: dict[str, str]) -> None:
+        """What the address said when the window was opened."""
+        self._address = dict(parts)
+
     def address(self, **parts: str | None) -> None:
         """What the address of the window says, so that it can be loaded anew or kept."""
         for name, value in parts.items():

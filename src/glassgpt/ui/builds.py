@@ -1,6 +1,0 @@
-"""stub"""
-
-
-class Builds:
-    def __init__(self, folder):
-        self.folder = folder
