@@ -90,6 +90,11 @@ class Run:
         write_whole(self.folder / METRICS, "".join(kept))
 
 
+def name_for(data: str) -> str:
+    """What a run on this file or data set is called, before its number."""
+    return "".join(c if c.isalnum() or c in "-_" else "-" for c in Path(data).stem)[:80].strip("-") or "run"
+
+
 def next_folder(parent: Path, name: str) -> Path:
     """`parent/name-1`, or the first number that is free."""
     number = 1
