@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 # What says what to build, by the attribute of the option and as a user writes it: settled when a build begins.
 GIVEN = {
-    "data": "FILE", "base": "--from", "epochs": "--epochs", "minutes": "--minutes", "mask_personal": "--mask-personal", "columns": "--columns",
-    "encoding": "--encoding",
+    "data": "FILE", "base": "--from", "epochs": "--epochs", "minutes": "--minutes",
+    "mask_personal": "--mask-personal", "columns": "--columns", "encoding": "--encoding",
 }  # fmt: skip
 SAMPLE = "shop"
 
@@ -110,7 +110,8 @@ def _new(args: argparse.Namespace, began: float) -> tuple[Run, Built]:
         with Watch(training, args.language) as watch:
             return training, build(
                 training, data, settings, columns=columns_given(args), encoding=args.encoding,
-                minutes=args.minutes, began=began, processes=min(args.threads or thread_budget(), thread_budget()), language=args.language,
+                minutes=args.minutes, began=began,
+                processes=min(args.threads or thread_budget(), thread_budget()), language=args.language,
                 tell=lambda sentence: note(sentence.text(args.language)), watch=watch,
             )  # fmt: skip
 

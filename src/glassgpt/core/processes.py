@@ -6,7 +6,9 @@ On Linux the moment is read from /proc; elsewhere `ps` is asked, which only Linu
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -28,6 +30,26 @@ def is_running(process: object) -> bool:
     return isinstance(pid, int) and pid > 1 and isinstance(began, str) and began != "" and begin_of(pid) == began
 
 
+def ask_to_end(process: dict[str, Any]) -> bool:
+    """Send SIGTERM to what `this_process` gave; gives whether it was still running. On Linux no other process can get
+    the signal, whatever happens between looking and sending."""
+    pid = process.get("pid")
+    with contextlib.suppress(OSError):
+        if not is_running(process) or not isinstance(pid, int):
+            return False
+        if sys.platform != "linux":
+            os.kill(pid, signal.SIGTERM)
+            return True
+        handle = os.pidfd_open(pid)
+        try:
+            if is_running(process):
+                signal.pidfd_send_signal(handle, signal.SIGTERM)
+                return True
+        finally:
+            os.close(handle)
+    return False
+
+
 def begin_of(pid: int) -> str:
     """When a process began, in the system's own words; "" where there is none, or it has ended and nobody has asked
     for its exit code yet."""
@@ -37,7 +59,7 @@ def begin_of(pid: int) -> str:
 
 
 def _begin_by_proc(pid: int) -> str:
-    """The boot, and the ticks from there: proc(5), field 22 of stat, counted behind the name, which may hold anything."""
+    """The boot and the ticks since then (proc(5), field 22 of stat), counted behind the name, which may hold all."""
     try:
         state, *fields = (_PROC / str(pid) / "stat").read_text(errors="replace").rpartition(")")[2].split()
         boot = (_PROC / "sys/kernel/random/boot_id").read_text().strip()

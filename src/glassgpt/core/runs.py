@@ -1,6 +1,6 @@
 """A run: the one folder that a training leaves.
 
-run.json        what it is, where it came from, how far it got
+run.json        what it is, where it came from, how far it got, and which process works on it
 metrics.jsonl   one line for each thing that was measured
 data/           token shards
 checkpoints/    step-00000100/ and so on: enough to go on from there
@@ -16,6 +16,7 @@ from typing import Any
 
 from glassgpt.core.errors import ConfigError, FormatError, NotFoundError
 from glassgpt.core.files import refusing_disk, write_whole
+from glassgpt.core.processes import this_process
 
 ABOUT, METRICS, CHECKPOINTS, MODEL = "run.json", "metrics.jsonl", "checkpoints", "model"
 STORY = "story.json"  # of a build
@@ -37,7 +38,8 @@ class Run:
                 hint="Choose a new folder, or go on with a run that stopped with --resume.",
                 folder=folder,
             )
-        run = cls(folder, {"format": "glassgpt-run", "version": 1, **about})
+        begin = {"began": round(time.time(), 3), "process": this_process()}
+        run = cls(folder, {"format": "glassgpt-run", "version": 1, **begin, **about})
         run.update()
         return run
 

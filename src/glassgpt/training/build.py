@@ -130,7 +130,7 @@ def build(
     if minutes is not None:
         tuning = settings.finetune
         settings = replace(settings, finetune=replace(tuning, epochs=most_readings(tuning)))
-    run.update(process=this_process(), began=time.time(), **({} if minutes is None else {"minutes": minutes}))
+        run.update(minutes=minutes)
     try:
         tell(Sentence("reading and cleaning {data}", data=data))
         problems: list[Problem] = []
@@ -180,7 +180,7 @@ def resume_build(
     """
     story, tuning = Story.read(run.folder), settings_from(FineTuneSettings, run.about["settings"])
     began, measured = time.monotonic(), 0.0
-    run.update(kind="build", process=this_process())
+    run.update(kind="build", status="ready", process=this_process())
     torch.set_num_threads(run.about["threads"])  # those that it began with
     if story.loss_before is None:
         base = load(tuning.base, in_torch=True, device=tuning.train.device, template=tuning.template or None)

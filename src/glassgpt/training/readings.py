@@ -9,6 +9,8 @@ from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from torch import Tensor
+
 from glassgpt.core.errors import InputError
 from glassgpt.core.memory import release
 from glassgpt.core.runs import TRAIN, Run
@@ -41,7 +43,7 @@ def measure_pace(run: Run, settings: FineTuneSettings, seconds: float) -> Pace:
     """Train a prepared run for about so many seconds and throw the result away."""
     began = time.perf_counter()
     stage = prepare_stage(run, settings).stage
-    parameters = [p for p in stage.network.parameters() if p.requires_grad]
+    parameters: list[Tensor] = [p for p in stage.network.parameters() if p.requires_grad]
     loaded = time.perf_counter()
     with closing(stage_workers(stage, settings.train)) as workers:
         _step(stage, settings.train, 0, parameters, workers)  # the first one fills caches and memory
