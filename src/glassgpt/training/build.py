@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -16,7 +15,7 @@ from glassgpt.core.errors import ConfigError, GlassError, InputError
 from glassgpt.core.processes import this_process
 from glassgpt.core.runs import Run
 from glassgpt.core.words import Sentence
-from glassgpt.data.clean import add_rejects, clean
+from glassgpt.data.clean import add_rejects, clean, read_kept
 from glassgpt.data.examples import Refused, make_example
 from glassgpt.data.filters import CleanSettings
 from glassgpt.data.report import Problem
@@ -32,7 +31,6 @@ from glassgpt.formats.place import find_model
 from glassgpt.model.config import ModelConfig
 from glassgpt.model.device import choose_device
 from glassgpt.model.gpt import GPT
-from glassgpt.text.bpe import train_bpe
 from glassgpt.text.template import Template, get_template
 from glassgpt.text.tokenizer import Tokenizer
 from glassgpt.training.build_report import write_report
@@ -40,13 +38,11 @@ from glassgpt.training.loop import Event
 from glassgpt.training.pretrain import HELD_OUT, start_quietly
 from glassgpt.training.readings import most_readings, plan_readings
 from glassgpt.training.record import plot_losses
-from glassgpt.training.sft import ANSWERS, FineTuned, FineTuneSettings, finetune, measure_model, prepare_finetune
+from glassgpt.training.sft import FineTuned, FineTuneSettings, finetune, measure_model, prepare_finetune
 from glassgpt.training.story import Story
+from glassgpt.training.usual import ANSWERS, PLAIN, SCRATCH, SCRATCH_CONTEXT, SCRATCH_TEMPLATE, vocabulary
 
-SCRATCH = "scratch"
 CLEANING, REJECTS = "cleaning", "rejects.csv"
-PLAIN = "plain"
-SCRATCH_TEMPLATE, SCRATCH_CONTEXT = "chatml", 512
 FEW_ROWS, FEW_STEPS = 20, 10  # below either, next to nothing is learned
 MILESTONE = 100_000  # rows cleaned between two remarks
 
@@ -201,6 +197,7 @@ def _measure_before(
                   count=story.held_out_rows))  # fmt: skip
     story.loss_before, story.answers_before = _measure(run, base, story.asked, tuning)
     story.save(run.folder)
+    run.update(loss_before=story.loss_before)
     return time.monotonic() - began
 
 
@@ -227,7 +224,7 @@ def _prepare(
     run: Run, story: Story, settings: BuildSettings, language: str, tell: Callable[[Sentence], None]
 ) -> tuple[LanguageModel, FineTuneSettings]:
     """Split what makes examples and put it into the run; gives the base model and the settings as they were decided."""
-    kept = _kept(run)
+    kept = read_kept(run.folder / CLEANING)
     rejects = run.folder / CLEANING / REJECTS
     if not kept:
         raise InputError("of {count} rows none is left after cleaning", hint="Look into {rejects} for the reasons.",
@@ -235,7 +232,7 @@ def _prepare(
     tuning, base = settings.finetune, None
     if tuning.base == SCRATCH:  # whose vocabulary must not know the rows held out; this one only measures lengths
         template = get_template(tuning.template or SCRATCH_TEMPLATE)
-        tokenizer, room = _vocabulary(kept), SCRATCH_CONTEXT
+        tokenizer, room = vocabulary(kept), SCRATCH_CONTEXT
     else:
         base = load(tuning.base, in_torch=True, device=tuning.train.device, template=tuning.template or None)
         if base.chat_template is None:  # a base model, which has never seen a conversation
@@ -284,17 +281,6 @@ def _milestones(tell: Callable[[Sentence], None]) -> Callable[[int], None]:
     return progress
 
 
-def _kept(run: Run) -> list[Row]:
-    """The clean rows, under the names and numbers of the file that they came from."""
-    path = run.folder / CLEANING / "clean.jsonl"
-    rows = list(read_rows(path)) if path.stat().st_size else []
-    with path.open(encoding="utf-8") as lines:
-        for row, line in zip(rows, lines, strict=True):
-            origin = json.loads(line)
-            row.source, row.number = origin["source"], origin["row"]
-    return rows
-
-
 def _refused(rows: Iterable[Row], tokenizer: Tokenizer, template: Template, context: int) -> list[Refused]:
     """The rows that make no example, as `prepare_finetune` would find them."""
     made = (make_example(row, tokenizer, None if row.kind == "text" else template, context) for row in rows)
@@ -312,14 +298,10 @@ def _without(run: Run, story: Story, rows: list[Row], refused: list[Refused], la
     return [row for row in rows if (row.source, row.number) not in reasons]
 
 
-def _vocabulary(rows: Iterable[Row]) -> Tokenizer:
-    return train_bpe((text for row in rows for text in row.texts), vocab_size=2048)
-
-
 def make_scratch(folder: Path, rows: Sequence[Row], settings: FineTuneSettings) -> None:
     """A small network with random weights and a tokenizer trained on these rows."""
     torch.manual_seed(settings.train.seed)
-    tokenizer = _vocabulary(rows)
+    tokenizer = vocabulary(rows)
     config = ModelConfig.modern(
         vocab_size=tokenizer.vocab_size, n_layer=4, n_head=4, n_embd=192, context_length=SCRATCH_CONTEXT, dropout=0.1
     )

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -36,12 +36,9 @@ from glassgpt.training.pretrain import HELD_OUT, TRAIN, make_optimizers
 from glassgpt.training.processes import start_workers
 from glassgpt.training.settings import LoraSettings, TrainSettings, check_above_0
 from glassgpt.training.state import load_tensors, save_tensors
+from glassgpt.training.usual import ANSWERS
 from glassgpt.training.workers import Job
 
-ANSWERS: dict[str, Any] = {
-    "optimizer": "adamw", "batch": 8, "context": 1024, "lr": 1e-3, "schedule": "cosine", "warmup": 0.03, "floor": 0.1,
-    "beta2": 0.99, "sample_tokens": 60,
-}  # fmt: skip
 ADAPTER = "adapter.safetensors"
 SAMPLES, EVALUATIONS = 2, 4
 
