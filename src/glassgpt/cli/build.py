@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import signal
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from glassgpt.cli.options import DEFAULT_MODEL, add_data_options, columns_given, note
 from glassgpt.cli.training import RUNS, changes_given, run_to_resume, tell_end, use_threads
+from glassgpt.core.errors import ConfigError
 from glassgpt.core.words import say
 
 if TYPE_CHECKING:
@@ -19,8 +23,8 @@ if TYPE_CHECKING:
 
 # What says what to build, by the attribute of the option and as a user writes it: settled when a build begins.
 GIVEN = {
-    "data": "FILE", "base": "--from", "epochs": "--epochs", "mask_personal": "--mask-personal", "columns": "--columns",
-    "encoding": "--encoding",
+    "data": "FILE", "base": "--from", "epochs": "--epochs", "minutes": "--minutes",
+    "mask_personal": "--mask-personal", "columns": "--columns", "encoding": "--encoding",
 }  # fmt: skip
 SAMPLE = "shop"
 
@@ -44,6 +48,10 @@ def add_parser(verbs: Any, common: argparse.ArgumentParser, language: str) -> No
         "--epochs", type=float, metavar="X", help=say("how often each row is read (default: 3)", language)
     )
     parser.add_argument(
+        "--minutes", type=float, metavar="M",
+        help=say("the time from start to end, instead of --epochs: rows are read as often as fits", language),
+    )  # fmt: skip
+    parser.add_argument(
         "--mask-personal", action="store_true",
         help=say("put [PHONE], [EMAIL] and the like in the place of personal data", language),
     )  # fmt: skip
@@ -63,8 +71,10 @@ def add_parser(verbs: Any, common: argparse.ArgumentParser, language: str) -> No
 
 def run(args: argparse.Namespace) -> int:
     """Build, or go on with a build, and tell."""
+    began = time.monotonic()
     use_threads(args)
-    training, built = _resumed(args) if args.resume else _new(args)
+    with _ended_by_sigterm():
+        training, built = _resumed(args) if args.resume else _new(args, began)
     story = built.story
     facts = {"kept": story.cleaning["kept"], "rows": story.cleaning["rows_in"], "before": story.loss_before}
     if story.loss_after is None:
@@ -84,13 +94,15 @@ def run(args: argparse.Namespace) -> int:
     return tell_end(training, built.tuned.result, args, extra)
 
 
-def _new(args: argparse.Namespace) -> tuple[Run, Built]:
+def _new(args: argparse.Namespace, began: float) -> tuple[Run, Built]:
     from glassgpt.cli.watch import Watch
     from glassgpt.core.threads import thread_budget
     from glassgpt.data.sources import read_rows
     from glassgpt.training.build import build, check_base
 
     data, settings = args.data or str(sample_file()), _settings(args)
+    if args.minutes is not None:
+        _check_minutes(args)
     check_base(settings)
     read_rows(data, columns=columns_given(args), encoding=args.encoding)  # tells at once when there is no such file
     with _run_worth_keeping(Path(args.out) if args.out else next_folder_for(data)) as training:
@@ -98,6 +110,7 @@ def _new(args: argparse.Namespace) -> tuple[Run, Built]:
         with Watch(training, args.language) as watch:
             return training, build(
                 training, data, settings, columns=columns_given(args), encoding=args.encoding,
+                minutes=args.minutes, began=began,
                 processes=min(args.threads or thread_budget(), thread_budget()), language=args.language,
                 tell=lambda sentence: note(sentence.text(args.language)), watch=watch,
             )  # fmt: skip
@@ -134,6 +147,34 @@ def _settings(args: argparse.Namespace) -> Any:
     return settings_from(BuildSettings, override({"finetune": defaults(base)}, given))
 
 
+def _check_minutes(args: argparse.Namespace) -> None:
+    """Raises ConfigError: the minutes are no number of them, or the readings that they decide are given too."""
+    from glassgpt.training.budget import check_minutes
+
+    check_minutes(args.minutes)
+    changed = changes_given(args).get("finetune")
+    given = "--epochs" if args.epochs is not None else "finetune.epochs"
+    if args.epochs is not None or (isinstance(changed, dict) and "epochs" in changed):
+        raise ConfigError("{name} is chosen by --minutes", hint="Leave out one of the two.", name=given)
+
+
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """SIGTERM ends a build as Ctrl-C does, so that nothing half-made stays; the training itself saves first."""
+
+    def end(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may ask for signals
+        return
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 @contextmanager
 def _run_worth_keeping(folder: Path) -> Iterator[Run]:
     """A new run, which is taken away again when it fails before its rows are cleaned: nothing in it is of use."""
@@ -154,10 +195,9 @@ def _run_worth_keeping(folder: Path) -> Iterator[Run]:
 
 def next_folder_for(data: str) -> Path:
     """A new folder in runs/, called as the file or data set is."""
-    from glassgpt.core.runs import next_folder
+    from glassgpt.core.runs import name_for, next_folder
 
-    name = "".join(c if c.isalnum() or c in "-_" else "-" for c in Path(data).stem)[:80].strip("-")
-    return next_folder(RUNS, name or "run")
+    return next_folder(RUNS, name_for(data))
 
 
 def sample_file() -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
 import time
@@ -138,9 +139,15 @@ def add_data_options(parser: argparse.ArgumentParser, language: str) -> None:
 
 
 def columns_given(args: argparse.Namespace) -> dict[str, str] | None:
-    """The columns named with --columns; raises ConfigError."""
+    """The columns named with --columns, which may also be a JSON object, as names with commas in them need; raises
+    ConfigError."""
     if args.columns is None:
         return None
+    if args.columns.startswith("{"):
+        with contextlib.suppress(ValueError, RecursionError):
+            named = json.loads(args.columns)
+            if all(isinstance(column, str) for column in named.values()):
+                return named
     pairs = [part.partition("=") for part in args.columns.replace("，", ",").split(",")]
     for role, equals, column in pairs:
         if not equals or not role.strip() or not column.strip():

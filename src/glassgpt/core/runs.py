@@ -1,6 +1,6 @@
 """A run: the one folder that a training leaves.
 
-run.json        what it is, where it came from, how far it got
+run.json        what it is, where it came from, how far it got, and which process works on it
 metrics.jsonl   one line for each thing that was measured
 data/           token shards
 checkpoints/    step-00000100/ and so on: enough to go on from there
@@ -16,6 +16,7 @@ from typing import Any
 
 from glassgpt.core.errors import ConfigError, FormatError, NotFoundError
 from glassgpt.core.files import refusing_disk, write_whole
+from glassgpt.core.processes import this_process
 
 ABOUT, METRICS, CHECKPOINTS, MODEL = "run.json", "metrics.jsonl", "checkpoints", "model"
 STORY = "story.json"  # of a build
@@ -37,7 +38,8 @@ class Run:
                 hint="Choose a new folder, or go on with a run that stopped with --resume.",
                 folder=folder,
             )
-        run = cls(folder, {"format": "glassgpt-run", "version": 1, **about})
+        begin = {"began": round(time.time(), 3), "process": this_process()}
+        run = cls(folder, {"format": "glassgpt-run", "version": 1, **begin, **about})
         run.update()
         return run
 
@@ -88,6 +90,11 @@ class Run:
         """Drop what was measured after `step`: a resumed run measures it again."""
         kept = [json.dumps(m, ensure_ascii=False) + "\n" for m in self.metrics() if m.get("step", 0) <= step]
         write_whole(self.folder / METRICS, "".join(kept))
+
+
+def name_for(data: str) -> str:
+    """What a run on this file or data set is called, before its number."""
+    return "".join(c if c.isalnum() or c in "-_" else "-" for c in Path(data).stem)[:80].strip("-") or "run"
 
 
 def next_folder(parent: Path, name: str) -> Path:

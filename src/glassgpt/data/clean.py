@@ -32,6 +32,7 @@ from glassgpt.data.duplicates import Duplicate, Prints, find_duplicates
 from glassgpt.data.filters import CleanSettings, FilterCount, excerpt
 from glassgpt.data.report import Problem
 from glassgpt.data.rows import Row
+from glassgpt.data.sources import read_rows
 from glassgpt.data.which_language import LANGUAGES
 
 _SPREADSHEET_CELL = 32_767  # characters; Excel refuses more
@@ -130,6 +131,17 @@ def add_rejects(folder: Path, dropped: Iterable[tuple[Row, str, Sentence]], lang
     with refusing_disk(path), path.open("a", encoding="utf-8", errors="backslashreplace", newline="") as file:
         for row, name, reason in dropped:
             _reject(csv.writer(file), row.source, row.number, name, reason, row.texts, language)
+
+
+def read_kept(folder: Path) -> list[Row]:
+    """The rows of a cleaned folder, under the names and numbers of the file that they came from."""
+    path = folder / "clean.jsonl"
+    rows = list(read_rows(path)) if path.stat().st_size else []
+    with path.open(encoding="utf-8") as lines:
+        for row, line in zip(rows, lines, strict=True):
+            origin = json.loads(line)
+            row.source, row.number = origin["source"], origin["row"]
+    return rows
 
 
 # ---- duplicates ------------------------------------------------------------------------------------

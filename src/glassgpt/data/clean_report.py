@@ -174,7 +174,7 @@ class CleanReport:
             counted = self.filters.get(name)
             if counted and counted.examples:
                 parts.append(element("h3", f"{name}: ", WHAT_IT_DOES[name].text(language)))
-                rows = [(e.source, e.number, _visible(e.before), _visible(e.after)) for e in counted.examples]
+                rows = [(e.source, e.number, visible(e.before), visible(e.after)) for e in counted.examples]
                 parts.append(table(head, rows))
         return page(say("Cleaning report", language), language, *parts)
 
@@ -199,7 +199,7 @@ class CleanReport:
         return comma.join(f"{_KIND_NAMES[kind].text(language)} {count:,}" for kind, count in self.personal.items())
 
 
-def _visible(text: str) -> str:
+def visible(text: str) -> str:
     """With the code of each character that a page would not show."""
     return UNSEEN.sub(lambda found: "".join(f"[U+{ord(c):04X}]" for c in found[0]), text)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -15,14 +15,14 @@ from glassgpt.text.tokenizer import Tokenizer
 SHOWN_TOKENS = 600  # of one example; more stand in the middle of long ones and are counted
 LENGTH_BINS = (16, 32, 64, 128, 256, 512, 1024, 2048)  # upper ends, in tokens; the last bin is open
 _KINDS = {"t": "learned", "c": "only read", "s": "control token"}
-_STYLE = """
-.tokens { white-space: pre-wrap; overflow-wrap: anywhere; line-height: 1.9; border: 1px solid var(--line);
-  padding: .5rem; }
-.tokens span { border-radius: 3px; padding: 1px 0; box-shadow: inset -1px 0 var(--line); }
-.t { background: #2fa35c55; text-decoration: underline 2px #2fa35c; text-underline-offset: 4px; }
-.c { background: #88888822; } .s { font: 12px monospace; outline: 1px dashed #3b7dd8; }
-.wrong { outline: 3px solid #d33; } .bad { color: #d33; font-weight: bold; }
-"""
+STYLE = """
+.doctor .tokens { white-space: pre-wrap; overflow-wrap: anywhere; line-height: 1.9; padding: .5rem;
+  border: 1px solid #8886; }
+.doctor .tokens span { border-radius: 3px; padding: 1px 0; box-shadow: inset -1px 0 #8886; }
+.doctor .t { background: #2fa35c55; text-decoration: underline 2px #2fa35c; text-underline-offset: 4px; }
+.doctor .c { background: #88888822; } .doctor .s { font: 12px monospace; outline: 1px dashed #3b7dd8; }
+.doctor .wrong { outline: 3px solid #d33; } .doctor .bad { color: #d33; font-weight: bold; }
+"""  # of `coloured`, wherever it stands
 COUNTS = {
     "trained": Sentence("tokens learned"),
     "context": Sentence("tokens only read"),
@@ -39,9 +39,10 @@ def to_html(report: Report, tokenizer: Tokenizer, language: str) -> str:
         return say(template, language, **facts)
 
     names = [SIDES[name].text(language) for name in report.sides]
-    parts: list[object] = [element("style", Html(_STYLE))]
-    verdict = words("Examples that must not be trained on: {count}", count=report.faulty)
-    parts.append(element("p", verdict, class_="bad") if report.faulty else element("p", words("Nothing is broken.")))
+    parts: list[object] = [element("style", Html(STYLE))]
+    verdict = element("p", words("Examples that must not be trained on: {count}", count=report.faulty), class_="bad")
+    parts.append(element("div", verdict, class_="doctor") if report.faulty
+                 else element("p", words("Nothing is broken.")))  # fmt: skip
     parts.append(table(["", *names], totals(report, language)))
     if report.faults:
         parts.append(element("h2", words("What is wrong")))
@@ -64,9 +65,14 @@ def to_html(report: Report, tokenizer: Tokenizer, language: str) -> str:
         head = [words("held-out row"), words("row"), words("training"), words("row"), words("alike")]
         parts.append(table(head, rows_known))
     if report.samples:
-        parts += [element("h2", words("The tokens of some rows")), _legend(language)]
-        parts += [part for found in report.samples for part in _sample(found, tokenizer, language)]
+        parts += [element("h2", words("The tokens of some rows")), coloured(report.samples, tokenizer, language)]
     return page(words("Doctor's report: {data}", data=report.about.get("data", "")), language, *parts)
+
+
+def coloured(samples: Iterable[Found], tokenizer: Tokenizer, language: str) -> Html:
+    """The tokens of examples in their colours, as a part of any page that has `STYLE`."""
+    parts = [part for found in samples for part in _sample(found, tokenizer, language)]
+    return element("div", _legend(language), *parts, class_="doctor")
 
 
 def totals(report: Report, language: str) -> list[tuple[object, ...]]:

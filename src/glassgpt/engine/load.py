@@ -114,6 +114,18 @@ def load(
     return model
 
 
+def load_layout(
+    name: str | Path, *, template: str | None = None, pull_missing: bool = True
+) -> tuple[Tokenizer, Template | None, int]:
+    """What examples for a model are laid out with: its tokenizer, its chat template (None where it has none), and the
+    most tokens that it reads. Weights in a .gguf file are not read. Raises GlassError, as `load`."""
+    source = str(name)
+    found = _read(find_model(source, pull_missing=pull_missing), source, "float32")
+    tokenizer, wanted = _tokenizer(source, found), get_template(template) if template else None
+    chosen, _ = _choose_template(wanted, found.template, found.jinja, tokenizer, source)
+    return tokenizer, chosen, found.config.context_length
+
+
 def load_networks(
     name: str | Path, precisions: Sequence[str], *, pull_missing: bool = True
 ) -> tuple[Tokenizer, dict[str, Network]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -11,10 +11,11 @@ from typing import Any
 import torch
 
 from glassgpt.core.config import settings_from
-from glassgpt.core.errors import ConfigError, InputError
+from glassgpt.core.errors import ConfigError, GlassError, InputError
+from glassgpt.core.processes import this_process
 from glassgpt.core.runs import Run
 from glassgpt.core.words import Sentence
-from glassgpt.data.clean import add_rejects, clean
+from glassgpt.data.clean import add_rejects, clean, read_kept
 from glassgpt.data.examples import Refused, make_example
 from glassgpt.data.filters import CleanSettings
 from glassgpt.data.report import Problem
@@ -30,20 +31,18 @@ from glassgpt.formats.place import find_model
 from glassgpt.model.config import ModelConfig
 from glassgpt.model.device import choose_device
 from glassgpt.model.gpt import GPT
-from glassgpt.text.bpe import train_bpe
 from glassgpt.text.template import Template, get_template
 from glassgpt.text.tokenizer import Tokenizer
 from glassgpt.training.build_report import write_report
 from glassgpt.training.loop import Event
 from glassgpt.training.pretrain import HELD_OUT, start_quietly
+from glassgpt.training.readings import most_readings, plan_readings
 from glassgpt.training.record import plot_losses
-from glassgpt.training.sft import ANSWERS, FineTuned, FineTuneSettings, finetune, measure_model, prepare_finetune
+from glassgpt.training.sft import FineTuned, FineTuneSettings, finetune, measure_model, prepare_finetune
 from glassgpt.training.story import Story
+from glassgpt.training.usual import ANSWERS, PLAIN, SCRATCH, SCRATCH_CONTEXT, SCRATCH_TEMPLATE, vocabulary
 
-SCRATCH = "scratch"
 CLEANING, REJECTS = "cleaning", "rejects.csv"
-PLAIN = "plain"
-SCRATCH_TEMPLATE, SCRATCH_CONTEXT = "chatml", 512
 FEW_ROWS, FEW_STEPS = 20, 10  # below either, next to nothing is learned
 MILESTONE = 100_000  # rows cleaned between two remarks
 
@@ -98,6 +97,8 @@ def build(
     *,
     columns: dict[str, str] | None = None,
     encoding: str | None = None,
+    minutes: float | None = None,
+    began: float | None = None,
     processes: int | None = None,
     language: str = "en",
     tell: Callable[[Sentence], None] = lambda sentence: None,
@@ -109,16 +110,23 @@ def build(
     leaves the status "failed" and the rejects.csv that says why.
 
     Args:
+        minutes: the time from start to end, which decides how often the rows are read, instead of the settings' epochs.
+        began: when the minutes began, by `time.monotonic()`; now, where it is left out.
         processes: how many clean at the same time (see `data.clean`).
         tell: called with what is being done now.
         watch: called with the training's events.
 
     Raises:
-        InputError: no row is left after cleaning, or nothing can be held out.
+        InputError: no row is left after cleaning, nothing can be held out, or the minutes are too few.
         NotFoundError: the model is unknown.
         GlassError: whatever reading, cleaning or training refuses.
     """
     check_base(settings)
+    began = time.monotonic() if began is None else began
+    if minutes is not None:
+        tuning = settings.finetune
+        settings = replace(settings, finetune=replace(tuning, epochs=most_readings(tuning)))
+        run.update(minutes=minutes)
     try:
         tell(Sentence("reading and cleaning {data}", data=data))
         problems: list[Problem] = []
@@ -133,14 +141,21 @@ def build(
         )
         story = Story(str(data), report.summary())
         base, tuning = _prepare(run, story, settings, language, tell)
-    except BaseException:
+        story.save(run.folder)
+        run.update(kind="build", data=str(data), build=asdict(replace(settings, finetune=tuning)))
+        measured = _measure_before(run, story, base, tuning, tell)
+        del base
+        if minutes is not None:
+            tuning = plan_readings(run, tuning, minutes, began, measured, tell)
+        _tell_few(story, tuning, tell)
+    except GlassError:
         if (run.folder / CLEANING).exists():
             run.update(status="failed")
         raise
-    story.save(run.folder)
-    run.update(kind="build", data=str(data), build=asdict(replace(settings, finetune=tuning)))
-    _measure_before(run, story, base, tuning, tell)
-    del base
+    except BaseException:
+        if (run.folder / CLEANING).exists() and "threads" not in run.about:  # with them it can go on
+            run.update(status="failed")
+        raise
     tell(Sentence("training on {count} rows, {epochs:g} times", count=story.train_rows, epochs=tuning.epochs))
     return _train(run, story, tuning, language, tell, watch, resume=False)
 
@@ -160,23 +175,30 @@ def resume_build(
         FormatError: the run is damaged.
     """
     story, tuning = Story.read(run.folder), settings_from(FineTuneSettings, run.about["settings"])
-    run.update(kind="build")
+    began, measured = time.monotonic(), 0.0
+    run.update(kind="build", status="ready", process=this_process())
     torch.set_num_threads(run.about["threads"])  # those that it began with
     if story.loss_before is None:
         base = load(tuning.base, in_torch=True, device=tuning.train.device, template=tuning.template or None)
-        _measure_before(run, story, base, tuning, tell)
+        measured = _measure_before(run, story, base, tuning, tell)
         del base
+    if "minutes" in run.about and "budget" not in run.about:  # it ended before they were planned with
+        tuning = plan_readings(run, tuning, run.about["minutes"], began, measured, tell)
     tell(Sentence("going on with the training on {count} rows", count=story.train_rows))
     return _train(run, story, tuning, language, tell, watch, resume=True)
 
 
 def _measure_before(
     run: Run, story: Story, base: LanguageModel, tuning: FineTuneSettings, tell: Callable[[Sentence], None]
-) -> None:
+) -> float:
+    """Measure what the model can do before; gives the seconds that took."""
+    began = time.monotonic()
     tell(Sentence("measuring {model} before training, on {count} held-out rows", model=Path(tuning.base).name,
                   count=story.held_out_rows))  # fmt: skip
     story.loss_before, story.answers_before = _measure(run, base, story.asked, tuning)
     story.save(run.folder)
+    run.update(loss_before=story.loss_before)
+    return time.monotonic() - began
 
 
 def _train(
@@ -202,7 +224,7 @@ def _prepare(
     run: Run, story: Story, settings: BuildSettings, language: str, tell: Callable[[Sentence], None]
 ) -> tuple[LanguageModel, FineTuneSettings]:
     """Split what makes examples and put it into the run; gives the base model and the settings as they were decided."""
-    kept = _kept(run)
+    kept = read_kept(run.folder / CLEANING)
     rejects = run.folder / CLEANING / REJECTS
     if not kept:
         raise InputError("of {count} rows none is left after cleaning", hint="Look into {rejects} for the reasons.",
@@ -210,7 +232,7 @@ def _prepare(
     tuning, base = settings.finetune, None
     if tuning.base == SCRATCH:  # whose vocabulary must not know the rows held out; this one only measures lengths
         template = get_template(tuning.template or SCRATCH_TEMPLATE)
-        tokenizer, room = _vocabulary(kept), SCRATCH_CONTEXT
+        tokenizer, room = vocabulary(kept), SCRATCH_CONTEXT
     else:
         base = load(tuning.base, in_torch=True, device=tuning.train.device, template=tuning.template or None)
         if base.chat_template is None:  # a base model, which has never seen a conversation
@@ -237,10 +259,13 @@ def _prepare(
     if story.refused:
         tell(Sentence("too long or not to be expressed: {count} of {rows} rows; the reasons stand in {path}",
                       count=story.refused, rows=len(kept), path=rejects))  # fmt: skip
+    return base, tuning
+
+
+def _tell_few(story: Story, tuning: FineTuneSettings, tell: Callable[[Sentence], None]) -> None:
     if story.train_rows < FEW_ROWS or tuning.train.steps < FEW_STEPS:
         tell(Sentence("the model will hardly have learned anything: {rows} rows and {steps} steps are few; give more "
                       "rows or more --epochs", rows=story.train_rows, steps=tuning.train.steps))  # fmt: skip
-    return base, tuning
 
 
 def _milestones(tell: Callable[[Sentence], None]) -> Callable[[int], None]:
@@ -254,17 +279,6 @@ def _milestones(tell: Callable[[Sentence], None]) -> Callable[[int], None]:
             tell(Sentence("{rows:,} rows", rows=rows))
 
     return progress
-
-
-def _kept(run: Run) -> list[Row]:
-    """The clean rows, under the names and numbers of the file that they came from."""
-    path = run.folder / CLEANING / "clean.jsonl"
-    rows = list(read_rows(path)) if path.stat().st_size else []
-    with path.open(encoding="utf-8") as lines:
-        for row, line in zip(rows, lines, strict=True):
-            origin = json.loads(line)
-            row.source, row.number = origin["source"], origin["row"]
-    return rows
 
 
 def _refused(rows: Iterable[Row], tokenizer: Tokenizer, template: Template, context: int) -> list[Refused]:
@@ -284,14 +298,10 @@ def _without(run: Run, story: Story, rows: list[Row], refused: list[Refused], la
     return [row for row in rows if (row.source, row.number) not in reasons]
 
 
-def _vocabulary(rows: Iterable[Row]) -> Tokenizer:
-    return train_bpe((text for row in rows for text in row.texts), vocab_size=2048)
-
-
 def make_scratch(folder: Path, rows: Sequence[Row], settings: FineTuneSettings) -> None:
     """A small network with random weights and a tokenizer trained on these rows."""
     torch.manual_seed(settings.train.seed)
-    tokenizer = _vocabulary(rows)
+    tokenizer = vocabulary(rows)
     config = ModelConfig.modern(
         vocab_size=tokenizer.vocab_size, n_layer=4, n_head=4, n_embd=192, context_length=SCRATCH_CONTEXT, dropout=0.1
     )

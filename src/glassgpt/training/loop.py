@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from glassgpt.core.errors import FormatError, GlassError
+from glassgpt.core.processes import this_process
 from glassgpt.core.runs import CHECKPOINTS, Run
 from glassgpt.data.batches import Batch
 from glassgpt.model.gpt import GPT
@@ -99,6 +100,7 @@ def train(
         DivergedError: the loss is no number any more; the newest checkpoint is from before that.
         GlassError: the disk refused a checkpoint; the one before is whole.
     """
+    run.update(process=this_process())  # a run may have been prepared by another one
     progress, place = Progress(), None
     if resume:
         place, progress, faults = newest_whole(run.folder)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -36,12 +36,9 @@ from glassgpt.training.pretrain import HELD_OUT, TRAIN, make_optimizers
 from glassgpt.training.processes import start_workers
 from glassgpt.training.settings import LoraSettings, TrainSettings, check_above_0
 from glassgpt.training.state import load_tensors, save_tensors
+from glassgpt.training.usual import ANSWERS
 from glassgpt.training.workers import Job
 
-ANSWERS: dict[str, Any] = {
-    "optimizer": "adamw", "batch": 8, "context": 1024, "lr": 1e-3, "schedule": "cosine", "warmup": 0.03, "floor": 0.1,
-    "beta2": 0.99, "sample_tokens": 60,
-}  # fmt: skip
 ADAPTER = "adapter.safetensors"
 SAMPLES, EVALUATIONS = 2, 4
 
@@ -118,8 +115,12 @@ def _resolved(settings: FineTuneSettings, examples: int) -> TrainSettings:
     """The loop's settings with the steps that the epochs make, evaluations between, and a precision of this machine."""
     loop = on_this_machine(settings.train)
     steps = max(1, math.ceil(settings.epochs * examples / (loop.batch * loop.accumulate)))
-    gap = loop.evaluate_every or max(1, math.ceil(steps / EVALUATIONS))
-    return replace(loop, steps=steps, evaluate_every=gap)
+    return replace(loop, steps=steps, evaluate_every=loop.evaluate_every or evaluation_gap(steps))
+
+
+def evaluation_gap(steps: int) -> int:
+    """Steps between two evaluations where the user named none."""
+    return max(1, math.ceil(steps / EVALUATIONS))
 
 
 def _lasting_name(base: str) -> str:
@@ -142,11 +143,16 @@ def finetune(
     return FineTuned(result, model)
 
 
-def _train(
-    run: Run, settings: FineTuneSettings, resume: bool, until: float | None, watch: Callable[[Event], None]
-) -> tuple[Result, LanguageModel | dict[str, Tensor]]:
-    """Train; gives the model at its best, or, where a correction is trained, the correction alone: of the network then
-    nothing is left in memory."""
+@dataclass(frozen=True)
+class Prepared:
+    """What is trained of a prepared run: the base model, whose network has the correction in it, and the stage."""
+
+    base: LanguageModel
+    stage: Stage
+
+
+def prepare_stage(run: Run, settings: FineTuneSettings) -> Prepared:
+    """The stage of a run that `prepare_finetune` made, at its beginning."""
     lora = settings.lora.rank > 0
     # Frozen weights may as well be stored in the type they are multiplied in; weights that are trained are not.
     stored = settings.train.precision if lora else "float32"
@@ -188,13 +194,23 @@ def _train(
         load=restore,
         sample=lambda: sample_answers(base, held_out, settings.train.sample_tokens),
     )
+    return Prepared(base, stage)
+
+
+def _train(
+    run: Run, settings: FineTuneSettings, resume: bool, until: float | None, watch: Callable[[Event], None]
+) -> tuple[Result, LanguageModel | dict[str, Tensor]]:
+    """Train; gives the model at its best, or, where a correction is trained, the correction alone: of the network then
+    nothing is left in memory."""
+    prepared = prepare_stage(run, settings)
+    base, stage = prepared.base, prepared.stage
     run.update(status="training")
     result = train(stage, settings.train, run, resume=resume, until=until, watch=watch)
     if place := best_checkpoint(run, result.progress, settings.train.steps, watch):
-        restore(place)
-    if lora:
-        return result, adapter_state(network)
-    network.eval().requires_grad_(False)
+        stage.load(place)
+    if settings.lora.rank > 0:
+        return result, adapter_state(stage.network)
+    stage.network.eval().requires_grad_(False)
     return result, base
 
 

@@ -1,1 +1,1 @@
-"""The page: what a browser shows of glassgpt."""
+"""The page in the browser, and what stands behind its tabs."""
