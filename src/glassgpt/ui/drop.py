@@ -11,6 +11,7 @@ from pathlib import Path
 from nicegui import events, ui
 
 from glassgpt.core.errors import InputError
+from glassgpt.ui.uploads import safe_name
 from glassgpt.ui.window import Window
 
 LARGEST = 200_000_000  # bytes of a file; the guard of the server cuts off a little above it
@@ -44,7 +45,7 @@ class Drop:
     async def _uploaded(self, event: events.UploadEventArguments) -> None:
         folder = Path(tempfile.mkdtemp(prefix="glassgpt-"))
         try:
-            path = folder / plain_name(event.file.name)
+            path = folder / safe_name(event.file.name)
             await event.file.save(path)
             await self._got(path)
         except Exception as error:
@@ -56,11 +57,3 @@ class Drop:
     def _rejected(self) -> None:
         self.window.tell_error(InputError("the file is larger than {most} MB", hint="Give a smaller one.",
                                           most=LARGEST // 1_000_000))  # fmt: skip
-
-
-def plain_name(given: str) -> str:
-    """The name of a file from outside: without folders, and without what no system takes in a name."""
-    name = given.replace("\\", "/").rsplit("/", 1)[-1]
-    name = "".join("_" if c in '<>:"|?*' or ord(c) < 32 or c == "\x7f" else c for c in name).strip(" .")
-    stem, dot, ending = name.rpartition(".")
-    return f"{(stem or ending)[:80]}{f'.{ending[:20]}' if dot and stem else ''}" or "file"

@@ -7,11 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from fastapi import FastAPI, Request
-from fastapi.responses import FileResponse, RedirectResponse, Response
+from fastapi import FastAPI, HTTPException, Request
+from fastapi.responses import FileResponse, PlainTextResponse, RedirectResponse, Response
 from nicegui import app as library
 from nicegui import ui
 
+from glassgpt.core.errors import GlassError
 from glassgpt.core.words import LANGUAGES, Sentence
 from glassgpt.server.door import language_of
 from glassgpt.ui.build_page import BuildPage
@@ -37,6 +38,17 @@ def make_page(desk: Desk) -> FastAPI:
     async def css() -> Response:
         return FileResponse(HERE / "page.css", media_type="text/css",
                             headers={"cache-control": "private, max-age=31536000, immutable"})  # fmt: skip
+
+    @app.get("/builds/{name}/report.html")
+    async def report(name: str) -> Response:
+        path = desk.builds.report_path(name)
+        if path is None:
+            raise HTTPException(404)
+        return FileResponse(path, media_type="text/html; charset=utf-8")
+
+    @app.exception_handler(GlassError)
+    async def refused(request: Request, error: GlassError) -> Response:
+        return PlainTextResponse(error.line(language_of(request.headers.get("accept-language", ""))), 404)
 
     @app.get("/")
     async def start(request: Request) -> Response:
@@ -104,6 +116,7 @@ def _frame(window: Window, request: Request) -> None:
             drawer.hide()
 
     def show(name: str) -> None:
+        window.seen = name
         for one, panel in panels.items():
             panel.visible = one == name
         window.address(tab=None if name == "chat" else name)
@@ -112,8 +125,7 @@ def _frame(window: Window, request: Request) -> None:
         chat.build_list(picked)
     menu.on("click", drawer.toggle)
     tabs.on_value_change(lambda e: show(str(e.value)))
-    for name, panel in panels.items():
-        panel.visible = name == tabs.value
+    show(str(tabs.value))
     ui.add_body_html(_SCRIPT)
 
 

@@ -52,6 +52,7 @@ class Window:
     def __init__(self, desk: Desk, language: str) -> None:
         self.desk, self.language = desk, language
         self.client: Client = context.client
+        self.seen = ""  # the tab that is shown
         self._address: dict[str, str] = {}
 
     def words(self, template: str, **facts: Any) -> str:
