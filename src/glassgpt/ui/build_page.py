@@ -32,7 +32,7 @@ class BuildPage:
     def __init__(self, window: Window) -> None:
         self.window, self.desk, self.builds = window, window.desk, window.desk.builds
         self.data: Path | None = None
-        self.base = next(iter(window.desk.hub.entries))
+        self.base = next(iter(CATALOG))
         self.masks = False
         self._job: PreviewJob | None = None
 

@@ -23,7 +23,7 @@ def preview_html(found: Preview, language: str) -> Html:
     parts += [element("p", line) for line in found.lines]
     for source in found.sources:
         columns = ", ".join(f"{role} = {column}" for role, column in source.columns.items())
-        told = words("{name}: {format}, {encoding}", name=source.name, format=source.format, encoding=source.encoding)
+        told = f"{source.name}: {source.format}, {source.encoding}"
         parts.append(element("p", f"{told}; {columns}" if columns else told, class_="gg-faint"))
         parts += [element("p", note, class_="gg-faint") for note in source.notes]
     counts = [(one.words, one.changed, one.dropped) for one in found.counts if one.changed or one.dropped]
