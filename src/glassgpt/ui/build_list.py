@@ -85,15 +85,8 @@ class BuildList:
     def _ask(self, name: str) -> None:
         words = self.window.words
 
-        async def gone() -> None:
-            dialog.close()
+        async def delete() -> None:
             await asyncio.to_thread(self.builds.delete, name)
             await self._changed()
 
-        with self.window.client, ui.dialog() as dialog, ui.card():
-            self.window.text(words("Delete “{title}” for good?", title=name))
-            with ui.element("div").classes("gg-row"):
-                self.window.button(words("Delete"), gone, "danger")
-                self.window.button(words("Cancel"), dialog.close)
-        dialog.on("hide", dialog.delete)
-        dialog.open()
+        self.window.ask(words("Delete “{title}” for good?", title=name), words("Delete"), delete)

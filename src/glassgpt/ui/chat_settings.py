@@ -79,8 +79,7 @@ class ChatSettings:
             )  # fmt: skip
             dialog.close()
 
-        with self.window.client, ui.dialog() as dialog, ui.card().classes("w-full"):
-            self.window.text(words("Settings"), tag="h2")
+        with self.window.dialog(words("Settings")) as dialog:
             system = ui.textarea(words("What the model is told before the conversation"), value=chosen.system)
             system.props("autogrow outlined maxlength=20000").classes("w-full")
             with ui.element("div").classes("gg-row"):
@@ -100,5 +99,3 @@ class ChatSettings:
             with ui.element("div").classes("gg-row"):
                 self.window.button(words("Keep"), keep, "main")
                 self.window.button(words("Cancel"), dialog.close)
-        dialog.on("hide", dialog.delete)
-        dialog.open()

@@ -120,18 +120,11 @@ class ConversationList:
     def _ask(self, one: Conversation) -> None:
         words = self.window.words
 
-        async def gone() -> None:
-            dialog.close()
+        async def delete() -> None:
             await self._delete(one.id)
             await self.refresh()
 
-        with self.window.client, ui.dialog() as dialog, ui.card():
-            self.window.text(words("Delete “{title}” for good?", title=one.title))
-            with ui.element("div").classes("gg-row"):
-                self.window.button(words("Delete"), gone, "danger")
-                self.window.button(words("Cancel"), dialog.close)
-        dialog.on("hide", dialog.delete)
-        dialog.open()
+        self.window.ask(words("Delete “{title}” for good?", title=one.title), words("Delete"), delete)
 
     def _ask_name(self, one: Conversation) -> None:
         words = self.window.words
@@ -143,10 +136,10 @@ class ConversationList:
                 await asyncio.to_thread(self.window.desk.store.rename, one.id, name)
                 await self.refresh()
 
-        with self.window.client, ui.dialog() as dialog, ui.card():
-            field = ui.input(words("Name of the conversation"), value=one.title).props("maxlength=200 autofocus")
+        label = words("Name of the conversation")
+        with self.window.dialog(label) as dialog:
+            field = ui.input(value=one.title).props("maxlength=200 autofocus")
+            field.props.update({"aria-label": label})
             with ui.element("div").classes("gg-row"):
                 self.window.button(words("Keep"), done, "main")
                 self.window.button(words("Cancel"), dialog.close)
-        dialog.on("hide", dialog.delete)
-        dialog.open()

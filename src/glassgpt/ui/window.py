@@ -6,7 +6,8 @@ import functools
 import inspect
 import json
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from nicegui import Client, context, ui
@@ -78,6 +79,28 @@ class Window:
             found.on("click", self.safely(on_click))
         return found
 
+    @contextmanager
+    def dialog(self, title: str) -> Iterator[ui.dialog]:
+        """A dialog that opens when what stands in it is there, and is gone when it was closed."""
+        with self.client, ui.dialog() as found, ui.card().classes("gg-dialog"):
+            found.props.update({"aria-label": title})
+            self.text(title, tag="h2")
+            yield found
+        found.on("hide", found.delete)
+        found.open()
+
+    def ask(self, question: str, does: str, act: Callable[[], Awaitable[None]]) -> None:
+        """Asks before something is done that cannot be undone."""
+        with self.dialog(question) as dialog:
+
+            async def agreed() -> None:
+                dialog.close()
+                await act()
+
+            with ui.element("div").classes("gg-row"):
+                self.button(does, agreed, "danger")
+                self.button(self.words("Cancel"), dialog.close)
+
     def text(self, text: str, classes: str = "", tag: str = "p") -> Text:
         """Text as it is: nothing in it is markup."""
         return Text(text, tag).classes(classes)
@@ -90,7 +113,7 @@ class Window:
         async def run(*given: Any) -> None:
             try:
                 result = handler(*given) if takes else handler()
-                if inspect.isawaitable(result):
+                if inspect.iscoroutine(result):  # a dialog can be awaited too, and opens then
                     await result
             except Exception as error:
                 self.tell_error(error)
