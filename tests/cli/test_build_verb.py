@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import signal
+import time
 
 import pytest
 
 from glassgpt.cli.build import _settings, next_folder_for, sample_file
 from glassgpt.cli.main import build_parser, main
+from glassgpt.cli.options import columns_given
+from glassgpt.core.errors import ConfigError
 from glassgpt.core.runs import Run
 from glassgpt.data.sources import read_rows
 
@@ -183,3 +186,77 @@ def test_a_stopped_build_also_goes_on_as_a_fine_tuning(data, tiny, tmp_path, mon
     monkeypatch.undo()
     assert main(["finetune", "--resume", str(out)]) == 0
     assert Run.open(out).about["status"] == "finished"
+
+
+@pytest.mark.slow
+def test_minutes_decide_how_often_rows_are_read(data, tiny, tmp_path, capsys):
+    out = tmp_path / "run"
+    began = time.monotonic()
+    command = ["build", data, "--from", tiny, "--minutes", "0.4", "--out", str(out), "--json", "--lang", "zh"]
+    assert main([*command, *QUICK[2:]]) == 0
+    told = capsys.readouterr()
+    assert time.monotonic() - began < 0.4 * 60
+    about = Run.open(out).about
+    assert about["budget"]["minutes"] == 0.4 and about["settings"]["epochs"] <= 10
+    assert json.loads(told.out.splitlines()[-1])["steps"] == about["settings"]["train"]["steps"]
+    assert "正在测量这台机器的训练速度" in told.err and "不会用完全部时间" in told.err
+
+
+def test_minutes_that_cannot_be_are_one_line_and_leave_nothing(data, tiny, tmp_path, capsys):
+    wrong = (["--minutes", "5", "--epochs", "2"], ["--minutes", "5", "--set", "finetune.epochs=2"], ["--minutes", "0"],
+             ["--minutes", "nan"], ["--minutes", "-1"])  # fmt: skip
+    for more in wrong:
+        assert main(["build", data, "--from", tiny, "--out", str(tmp_path / "run"), *more]) == 1
+        told = capsys.readouterr().err
+        assert told.count("\n") == 1 and ("chosen by --minutes" in told or "minutes is" in told)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_too_few_minutes_are_told_with_what_it_takes(data, tiny, tmp_path, capsys):
+    out = str(tmp_path / "run")
+    assert main(["build", data, "--from", tiny, "--out", out, "--minutes", "0.01", "--set", "answers=0"]) == 1
+    assert "0.01 minutes are too few" in capsys.readouterr().err
+    assert Run.open(tmp_path / "run").about["status"] == "failed"
+
+
+@pytest.mark.slow
+def test_a_build_that_ended_before_its_minutes_were_planned_with_plans_when_it_goes_on(
+    data, tiny, tmp_path, capsys, monkeypatch
+):
+    from glassgpt.training import build
+
+    def ended(*given) -> None:
+        raise KeyboardInterrupt
+
+    out = tmp_path / "run"
+    with monkeypatch.context() as patched:
+        patched.setattr(build, "plan_readings", ended)
+        command = ["build", data, "--from", tiny, "--out", str(out), "--minutes", "0.3", "--set", "answers=0"]
+        assert main([*command, "--set", "finetune.train.precision=float32"]) == 130
+    assert "budget" not in Run.open(out).about
+    assert main(["build", "--resume", str(out)]) == 0
+    assert Run.open(out).about["budget"]["minutes"] == 0.3
+
+
+def test_columns_whose_names_hold_commas_are_given_as_json(tmp_path):
+    def given(columns: str):
+        return columns_given(build_parser("en").parse_args(["build", "--columns", columns]))
+
+    assert given('{"prompt": "a, b", "response": "问，答"}') == {"prompt": "a, b", "response": "问，答"}
+    assert given("prompt=a，response=b") == {"prompt": "a", "response": "b"}
+    for wrong in ("{", '{"prompt": 3}', "{" * 100_000):
+        with pytest.raises(ConfigError):
+            given(wrong)
+
+
+def test_sigterm_ends_a_build_as_ctrl_c_does(data, tiny, tmp_path, monkeypatch):
+    from glassgpt.training import build
+
+    def cleaning(*given, **named) -> None:
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(build, "clean", cleaning)
+    before = signal.getsignal(signal.SIGTERM)
+    assert main(["build", data, "--from", tiny, "--out", str(tmp_path / "run")]) == 130
+    assert not (tmp_path / "run").exists() and signal.getsignal(signal.SIGTERM) == before

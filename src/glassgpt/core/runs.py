@@ -55,7 +55,7 @@ class Run:
                 folder=folder,
                 reason=error.strerror,
             ) from None
-        except ValueError:
+        except (ValueError, RecursionError):
             about = None
         if not isinstance(about, dict) or about.get("format") != "glassgpt-run":
             raise FormatError("{path} is damaged", hint="Restore it from a copy.", path=folder / ABOUT)

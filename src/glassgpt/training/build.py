@@ -36,7 +36,7 @@ from glassgpt.text.tokenizer import Tokenizer
 from glassgpt.training.build_report import write_report
 from glassgpt.training.loop import Event
 from glassgpt.training.pretrain import HELD_OUT, start_quietly
-from glassgpt.training.readings import most_readings, plan_readings
+from glassgpt.training.readings import most_held_out, most_readings, plan_readings
 from glassgpt.training.record import plot_losses
 from glassgpt.training.sft import FineTuned, FineTuneSettings, finetune, measure_model, prepare_finetune
 from glassgpt.training.story import Story
@@ -140,7 +140,7 @@ def build(
             language=language,
         )
         story = Story(str(data), report.summary())
-        base, tuning = _prepare(run, story, settings, language, tell)
+        base, tuning = _prepare(run, story, settings, minutes, language, tell)
         story.save(run.folder)
         run.update(kind="build", data=str(data), build=asdict(replace(settings, finetune=tuning)))
         measured = _measure_before(run, story, base, tuning, tell)
@@ -221,7 +221,12 @@ def _train(
 
 
 def _prepare(
-    run: Run, story: Story, settings: BuildSettings, language: str, tell: Callable[[Sentence], None]
+    run: Run,
+    story: Story,
+    settings: BuildSettings,
+    minutes: float | None,
+    language: str,
+    tell: Callable[[Sentence], None],
 ) -> tuple[LanguageModel, FineTuneSettings]:
     """Split what makes examples and put it into the run; gives the base model and the settings as they were decided."""
     kept = read_kept(run.folder / CLEANING)
@@ -244,7 +249,8 @@ def _prepare(
     if not rows:
         raise InputError("of {count} clean rows none makes an example", hint="Look into {rejects} for the reasons.",
                          count=len(kept), rejects=rejects)  # fmt: skip
-    train_rows, held_out = split(rows, settings.held_out, tuning.train.seed)
+    share = settings.held_out if minutes is None else min(settings.held_out, most_held_out(minutes) / len(rows))
+    train_rows, held_out = split(rows, share, tuning.train.seed)
     if base is None:
         make_scratch(run.folder / SCRATCH, train_rows, tuning)
         tuning = replace(tuning, base=str(run.folder / SCRATCH))

@@ -17,7 +17,7 @@ from glassgpt.core.runs import TRAIN, Run
 from glassgpt.core.words import Sentence
 from glassgpt.data.shards import open_shards
 from glassgpt.training.budget import END_SECONDS, RESERVE
-from glassgpt.training.loop import CHECKPOINT_SECONDS, _step, stage_workers
+from glassgpt.training.loop import CHECKPOINT_SECONDS, _step, held_out_loss, stage_workers
 from glassgpt.training.sft import EVALUATIONS, FineTuneSettings, evaluation_gap, prepare_stage
 from glassgpt.training.state import Progress, save_state
 
@@ -26,6 +26,7 @@ MOST_READINGS, MOST_FROM_SCRATCH = 10.0, 40.0
 LEAST_STEPS = 10  # or one reading, where that is less
 MEASURING = 10.0  # seconds, or a sixth of the time where that is less; two steps at least
 TIMED = 2  # steps, at least
+EVALUATING = 0.25  # of the time that is left: what evaluations may take, but for the last
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,8 @@ class Pace:
 def measure_pace(run: Run, settings: FineTuneSettings, seconds: float) -> Pace:
     """Train a prepared run for about so many seconds and throw the result away."""
     began = time.perf_counter()
-    stage = prepare_stage(run, settings).stage
+    prepared = prepare_stage(run, settings)
+    stage = prepared.stage
     parameters: list[Tensor] = [p for p in stage.network.parameters() if p.requires_grad]
     loaded = time.perf_counter()
     with closing(stage_workers(stage, settings.train)) as workers:
@@ -53,7 +55,11 @@ def measure_pace(run: Run, settings: FineTuneSettings, seconds: float) -> Pace:
             tokens += _step(stage, settings.train, steps, parameters, workers)[2]
         trained = time.perf_counter()
         workers.training(False)
-        stage.evaluate(workers)
+        some = prepared.held_out[: max(2, workers.count)]  # all of them may take minutes
+        held_out_loss(workers, some)
+        share = sum(part.tokens for part in some) / sum(part.tokens for part in prepared.held_out)
+        evaluation = (time.perf_counter() - trained) / share
+        sampled = time.perf_counter()
         with workers.at_rest():
             stage.sample()
         evaluated = time.perf_counter()
@@ -65,9 +71,9 @@ def measure_pace(run: Run, settings: FineTuneSettings, seconds: float) -> Pace:
     usual = len(shards) / shards.documents * settings.train.batch * settings.train.accumulate
     # Rows differ in length: those that were met are held against the mean.
     step = (trained - begun) / max(tokens, 1) * usual
-    del stage, parameters, workers
+    del prepared, stage, parameters, workers
     release()
-    return Pace(loaded - began, step, evaluated - trained, saved - evaluated)
+    return Pace(loaded - began, step, evaluation + evaluated - sampled, saved - evaluated)
 
 
 def fit_readings(
@@ -85,23 +91,32 @@ def fit_readings(
     """
     loop = settings.train
     rows = loop.batch * loop.accumulate
-    fixed = spent + after + 2 * pace.load_s + END_SECONDS + EVALUATIONS * (pace.evaluation_s + pace.save_s)
+    fixed = spent + after + 2 * pace.load_s + END_SECONDS
+    one = pace.evaluation_s + pace.save_s
     step_s = pace.step_s * (1 + pace.save_s / CHECKPOINT_SECONDS)
     least = min(LEAST_STEPS, -(-examples // rows))
-    fits = int(((1 - RESERVE) * 60 * minutes - fixed) / step_s)
+    left = (1 - RESERVE) * 60 * minutes - fixed
+    evaluations = min(EVALUATIONS, max(1, int(EVALUATING * left / one)))
+    fits = int((left - evaluations * one) / step_s)
     if fits < least:
         raise InputError(
             "{minutes} minutes are too few: {spent:.0f} s are over, and the rest takes {least:.0f} s here at least",
             hint="Give more minutes with --minutes.",
             minutes=f"{minutes:g}",
             spent=spent,
-            least=(fixed + least * step_s) / (1 - RESERVE) - spent,
+            least=(fixed + one + least * step_s) / (1 - RESERVE) - spent,
         )
     steps = min(fits, loop.steps)
     chosen = loop.evaluate_every != evaluation_gap(loop.steps)
-    gap = loop.evaluate_every if chosen else evaluation_gap(steps)
+    gap = loop.evaluate_every if chosen else -(-steps // evaluations)
     epochs = min(most, float(f"{steps * rows / examples:.3g}"))
     return replace(settings, epochs=epochs, train=replace(loop, steps=steps, evaluate_every=gap)), steps < fits
+
+
+def most_held_out(minutes: float) -> int:
+    """How many rows are held out at most where minutes are given: they are read six times, and the time is for those
+    that are learned."""
+    return max(20, round(4 * minutes))
 
 
 def most_readings(settings: FineTuneSettings) -> float:
@@ -124,10 +139,13 @@ def plan_readings(
     tell(Sentence("measuring how fast this machine trains"))
     pace = measure_pace(run, settings, min(MEASURING, 10 * minutes))
     spent = time.monotonic() - began
+    run.update(pace=asdict(pace))
     examples = open_shards(run.folder / TRAIN).documents
     most = most_readings(settings)
     settings, capped = fit_readings(settings, examples, pace, minutes, spent, after, most)
-    run.update(settings=asdict(settings), budget={"minutes": minutes, "spent_s": round(spent, 3)} | asdict(pace))
+    run.update(
+        settings=asdict(settings), budget={"minutes": minutes, "spent_s": round(spent, 3), "after_s": round(after, 3)}
+    )
     if "build" in run.about:
         run.update(build=run.about["build"] | {"finetune": asdict(settings)})
     if capped:

@@ -145,10 +145,12 @@ def finetune(
 
 @dataclass(frozen=True)
 class Prepared:
-    """What is trained of a prepared run: the base model, whose network has the correction in it, and the stage."""
+    """What is trained of a prepared run: the base model, whose network has the correction in it, the stage, and what an
+    evaluation reads."""
 
     base: LanguageModel
     stage: Stage
+    held_out: list[Batch]
 
 
 def prepare_stage(run: Run, settings: FineTuneSettings) -> Prepared:
@@ -194,7 +196,7 @@ def prepare_stage(run: Run, settings: FineTuneSettings) -> Prepared:
         load=restore,
         sample=lambda: sample_answers(base, held_out, settings.train.sample_tokens),
     )
-    return Prepared(base, stage)
+    return Prepared(base, stage, parts)
 
 
 def _train(
