@@ -112,7 +112,7 @@ def test_conversations_are_found_renamed_and_deleted(window: Page):
     window.locator(".gg-open").click()
     expect(window.locator(".gg-assistant .gg-body")).to_have_text("the zebra crossing")
     window.get_by_role("button", name=re.compile("^Rename")).click()
-    window.get_by_label("Name of the conversation").fill("Stripes")
+    window.get_by_role("textbox", name="Name of the conversation").fill("Stripes")
     window.get_by_role("button", name="Keep").click()
     search.fill("Stripes")
     expect(window.locator(".gg-open")).to_have_text(re.compile("Stripes"))

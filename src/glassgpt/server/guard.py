@@ -276,7 +276,7 @@ class _Exchange:
             yield b"cache-control", b"no-store"  # but for the page's own scripts, which it loads each time
         if self.for_page:
             yield b"content-security-policy", POLICY.encode()
-            yield b"referrer-policy", b"no-referrer"  # the address may hold a key
+            yield b"referrer-policy", b"same-origin"  # the address may hold a key
         if self.origin in self.guard.origins:
             yield b"access-control-allow-origin", self.origin.encode("latin-1")
             yield b"vary", b"Origin"

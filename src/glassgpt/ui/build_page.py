@@ -16,13 +16,14 @@ from glassgpt.ui.build_info import BuildInfo
 from glassgpt.ui.build_list import BuildList
 from glassgpt.ui.build_run import BuildRun
 from glassgpt.ui.build_view import preview_html
+from glassgpt.ui.chat_settings import option
 from glassgpt.ui.drop import Drop
 from glassgpt.ui.preview import PreviewJob
 from glassgpt.ui.uploads import KINDS, keep_upload, sample_file
-from glassgpt.ui.window import Window
+from glassgpt.ui.window import Field, Window
 
 LOOK_S = 1.0  # between two looks at the trainings
-MINUTES = 5
+MINUTES = 10  # on a slow or busy computer, five are too few for the default model
 SCRATCH = "scratch"
 
 
@@ -67,14 +68,7 @@ class BuildPage:
                 self.window.text(words("Begin with"), tag="span")
                 self.bases = ui.html("", tag="span", sanitize=False)
                 self.bases.on("change", self.window.safely(self._chose_base), js_handler="(e) => emit(e.target.value)")
-            with ui.element("label"):
-                self.window.text(words("Minutes to spend"), tag="span")
-                self.minutes = ui.element("input").classes("gg-field gg-short")
-                self.minutes.props.update({"type": "number", "min": "0.5", "max": "10000", "step": "0.5",
-                                           "value": str(MINUTES)})  # fmt: skip
-                self._minutes = str(MINUTES)
-                self.minutes.on("input", lambda e: setattr(self, "_minutes", str(e.args)),
-                                js_handler="(e) => emit(e.target.value)")  # fmt: skip
+            self.minutes = Field(words("Minutes to spend"), str(MINUTES), "number", min="0.5", max="10000", step="0.5")
             with ui.element("label").classes("gg-check"):
                 check = ui.element("input")
                 check.props.update({"type": "checkbox"})
@@ -113,9 +107,9 @@ class BuildPage:
     async def _start(self) -> None:
         assert self.data is not None
         try:
-            minutes = float(self._minutes)
+            minutes = float(self.minutes.value)
         except ValueError:
-            raise InputError("the minutes are {given}; expected a number", given=repr(self._minutes[:20]),
+            raise InputError("the minutes are {given}; expected a number", given=repr(self.minutes.value[:20]),
                              hint="Type how long it may take, such as 5.") from None  # fmt: skip
         data = self.data
 
@@ -148,8 +142,7 @@ class BuildPage:
         labels = {name: CATALOG[name].title if name in CATALOG else name for name in self._bases}
         labels |= {SCRATCH: words("nothing: a small model that learns from your file alone"), **own}
         self._bases += list(own)
-        options = [element("option", labels[name], value=name, selected="" if name == self.base else None)
-                   for name in self._bases]  # fmt: skip
+        options = [option(name, labels[name], name == self.base) for name in self._bases]
         self.bases.set_content(element("select", *options, class_="gg-select"))
 
     async def _preview(self) -> None:

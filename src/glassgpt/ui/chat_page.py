@@ -33,7 +33,7 @@ class ChatPage:
 
     def build(self) -> None:
         """The elements."""
-        with ui.element("div").classes("column no-wrap gg-main-page w-full"):
+        with ui.element("div").classes("gg-stack gg-main-page"):
             self.settings.build_bar(self.start_new)
             self.progress = self.window.text("", "gg-progress", "div")
             self.progress.props.update({"role": "status"})

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from html import escape
 from typing import Any
 
 from nicegui import ui
 from nicegui.events import GenericEventArguments
 
+from glassgpt.core.errors import InputError
+from glassgpt.core.html import Html, element
 from glassgpt.ui.desk import PRECISIONS
-from glassgpt.ui.window import Window
+from glassgpt.ui.window import Field, Window
 
 
 class ChatSettings:
@@ -25,7 +26,8 @@ class ChatSettings:
         """The elements."""
         words = self.window.words
         with ui.element("div").classes("gg-bar"):
-            self.bar = ui.element("span")
+            self.picker = ui.html("", tag="span", sanitize=False)
+            self.picker.on("change", self.window.safely(self._picked), js_handler="(e) => emit(e.target.value)")
             self._fill()
             ui.element("div").classes("gg-space")
             self.window.icon("new", words("New conversation"), start_new)
@@ -44,21 +46,14 @@ class ChatSettings:
             self._fill()
 
     def _fill(self) -> None:
-        self.bar.clear()
         entries = [e for e in self.desk.hub.entries.values() if e.precision is None]
-        kinds = {False: self.window.words("Models"), True: self.window.words("Assistants")}
-        groups = ""
-        for assistants, label in kinds.items():
-            names = [e.name for e in entries if (e.assistant is not None) == assistants]
-            options = "".join(f'<option value="{escape(n)}"{" selected" if n == self.model else ""}>{escape(n)}'
-                              "</option>" for n in names)  # fmt: skip
-            groups += f'<optgroup label="{escape(label)}">{options}</optgroup>' if names else ""
-        with self.bar:
-            label = escape(self.window.words("Who answers"))
-            found = ui.html(
-                f'<select class="gg-select" aria-label="{label}">{groups}</select>', tag="span", sanitize=False
-            )
-        found.on("change", self.window.safely(self._picked), js_handler="(e) => emit(e.target.value)")
+        models = [e.name for e in entries if e.assistant is None]
+        assistants = [e.name for e in entries if e.assistant is not None]
+        groups = []
+        for label, names in ((self.window.words("Models"), models), (self.window.words("Assistants"), assistants)):
+            groups.append(element("optgroup", *(option(name, name, name == self.model) for name in names), label=label))
+        label = self.window.words("Who answers")
+        self.picker.set_content(element("select", *groups, class_="gg-select", aria_label=label))
 
     def _picked(self, event: GenericEventArguments) -> None:
         if event.args in self.desk.hub.entries:
@@ -67,35 +62,56 @@ class ChatSettings:
     def _open(self) -> None:
         words, chosen = self.window.words, self.desk.settings
 
-        def number(label: str, value: Any, hint: str, **more: Any) -> ui.number:
-            return ui.number(label, value=value, **more).props("clearable dense hide-bottom-space").tooltip(hint)
-
         def keep() -> None:
             self.desk.change(
-                temperature=temperature.value, top_p=top_p.value,
-                seed=None if seed.value is None else int(seed.value),
-                max_new_tokens=None if most.value is None else int(most.value),
-                system=system.value or "", precision=precision.value,
+                temperature=_number(temperature, float), top_p=_number(top_p, float), seed=_number(seed, int),
+                max_new_tokens=_number(most, int), system=system.value, precision=self._precision,
             )  # fmt: skip
             dialog.close()
 
         with self.window.dialog(words("Settings")) as dialog:
-            system = ui.textarea(words("What the model is told before the conversation"), value=chosen.system)
-            system.props("autogrow outlined maxlength=20000").classes("w-full")
-            with ui.element("div").classes("gg-row"):
-                hint = words("0 takes the likeliest word; higher is more varied")
-                temperature = number(words("Temperature"), chosen.temperature, hint, min=0, max=2, step=0.1)
-                hint = words("Only the likeliest words that reach this probability")
-                top_p = number(words("Top-p"), chosen.top_p, hint, min=0.05, max=1, step=0.05)
-                hint = words("The same seed gives the same reply")
-                seed = number(words("Seed"), chosen.seed, hint, min=0, precision=0)
-                hint = words("A token is about a word, or a Chinese character")
-                most = number(words("Longest reply, in tokens"), chosen.max_new_tokens, hint, min=1, precision=0)
-            names = {name: words("As the server chose") if name == "auto" else name for name in PRECISIONS}
-            precision = ui.select(names, value=chosen.precision, label=words("Precision of the weights")).classes(
-                "w-full"
-            )
+            system = Field(words("What the model is told before the conversation"), chosen.system, "textarea",
+                           maxlength="20000")  # fmt: skip
+            with ui.element("div").classes("gg-row gg-top"):
+                temperature = Field(words("Temperature"), _text(chosen.temperature), "number",
+                                    words("0 takes the likeliest word; higher is more varied"), min="0", max="2",
+                                    step="0.1")  # fmt: skip
+                top_p = Field(words("Top-p"), _text(chosen.top_p), "number",
+                              words("Only the likeliest words that reach this probability"), min="0.05", max="1",
+                              step="0.05")  # fmt: skip
+            with ui.element("div").classes("gg-row gg-top"):
+                seed = Field(words("Seed"), _text(chosen.seed), "number", words("The same seed gives the same reply"),
+                             min="0", step="1")  # fmt: skip
+                most = Field(words("Longest reply, in tokens"), _text(chosen.max_new_tokens), "number",
+                             words("A token is about a word, or a Chinese character"), min="1", step="1")  # fmt: skip
+            with ui.element("label").classes("gg-labelled"):
+                self.window.text(words("Precision of the weights"), tag="span")
+                names = {name: words("As the server chose") if name == "auto" else name for name in PRECISIONS}
+                self._precision = chosen.precision
+                options = [option(name, label, name == chosen.precision) for name, label in names.items()]
+                picked = ui.html(element("select", *options, class_="gg-select"), tag="span", sanitize=False)
+                picked.on("change", lambda e: setattr(self, "_precision", str(e.args)),
+                          js_handler="(e) => emit(e.target.value)")  # fmt: skip
             self.window.text(words("An empty field leaves it to the model or the assistant."), "gg-faint")
             with ui.element("div").classes("gg-row"):
                 self.window.button(words("Keep"), keep, "main")
                 self.window.button(words("Cancel"), dialog.close)
+
+
+def option(value: str, label: str, chosen: bool) -> Html:
+    """One choice of a select."""
+    return element("option", label, value=value, selected="" if chosen else None)
+
+
+def _text(value: Any) -> str:
+    return "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _number(field: Field, kind: type[int] | type[float]) -> Any:
+    if not field.value.strip():
+        return None
+    try:
+        return kind(field.value)
+    except ValueError:
+        raise InputError("{given} is no number", hint="Type one, or leave the field empty.",
+                         given=repr(field.value[:20])) from None  # fmt: skip

@@ -99,9 +99,9 @@ def _frame(window: Window, request: Request) -> None:
 
     # All are there from the start, so that what happens in one while another is seen is not lost.
     panels: dict[str, ui.element] = {}
-    with ui.element("main").classes("w-full"):
+    with ui.element("main"):
         for name, label in TABS.items():
-            panels[name] = ui.element("section").classes("w-full gg-main-page gg-panel")
+            panels[name] = ui.element("section").classes("gg-main-page gg-panel")
             panels[name].props.update({"aria-label": label.text(language)})
     with panels["chat"]:
         chat.build()

@@ -12,6 +12,7 @@ from typing import Any
 
 from nicegui import Client, context, ui
 from nicegui.elements.mixins.text_element import TextElement
+from nicegui.events import GenericEventArguments
 
 from glassgpt.core.errors import GlassError
 from glassgpt.core.html import Html, element
@@ -45,6 +46,29 @@ class Text(TextElement):
 
     def __init__(self, text: str, tag: str) -> None:
         super().__init__(tag=tag, text=text)
+
+
+class Field:
+    """A field with its label above it; `value` is what is typed there, "" for nothing.
+
+    Args:
+        kind: of HTML: "text", "number", ...; "textarea" for several lines.
+        more: attributes, such as min and max.
+    """
+
+    def __init__(self, label: str, value: str = "", kind: str = "text", hint: str = "", **more: str) -> None:
+        self.value = value
+        with ui.element("label").classes("gg-labelled"):
+            Text(label, "span")
+            self.element = ui.element("textarea" if kind == "textarea" else "input").classes("gg-field")
+            given = {"rows": "4"} if kind == "textarea" else {"type": kind}
+            self.element.props.update({**given, "value": value, **more})
+            if hint:
+                Text(hint, "span").classes("gg-faint")
+        self.element.on("input", self._typed, js_handler="(e) => emit(e.target.value)")
+
+    def _typed(self, event: GenericEventArguments) -> None:
+        self.value = str(event.args)
 
 
 class Window:
