@@ -25,8 +25,8 @@ help: ## this list
 setup: $(READY) ## make .venv with everything pinned (the others do this by themselves)
 	@:
 
-run: $(READY) ## talk to the default model
-	@$(PY) -m glassgpt chat $(ARGS)
+run: $(READY) ## open the page and talk to the default model
+	@$(PY) -m glassgpt serve --open $(ARGS)
 
 test: $(READY) ## every test that CI runs
 	$(PYTEST) -m "not full" $(ARGS)

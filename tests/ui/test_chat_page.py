@@ -105,6 +105,7 @@ def test_two_windows_see_one_conversation(opens, watched: Watched):
 def test_conversations_are_found_renamed_and_deleted(window: Page):
     say(window, "say:the zebra crossing")
     window.get_by_role("button", name="New conversation").first.click()
+    expect(window.locator(".gg-greeting")).to_be_visible()
     say(window, "say:of other animals")
     search = window.get_by_label("Search the conversations")
     search.fill("zebra")
