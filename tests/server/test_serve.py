@@ -40,7 +40,8 @@ class Served:
 def start(folder: Path, *more: str, env: dict[str, str] | None = None) -> Iterator[Served]:
     log = folder / "log"
     with log.open("w") as errors:
-        process = subprocess.Popen([*SERVE, "--port", "0", "--json", *more], stdout=subprocess.PIPE, stderr=errors,
+        words = [*SERVE, "--port", "0", "--json", "--data", str(folder / "data"), *more]
+        process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=errors,
                                    text=True, env=ENV | (env or {}))  # fmt: skip
     try:
         served = Served(process, log)
@@ -135,3 +136,41 @@ def test_a_first_model_for_which_there_is_no_room_is_said_before_anything_is_ser
 def test_a_model_that_is_not_there_is_an_error_before_anything_is_served(tmp_path: Path):
     done = subprocess.run([*SERVE, "--model", "no-such-model"], capture_output=True, text=True, timeout=60, env=ENV)
     assert done.returncode != 0 and "no-such-model" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_the_page_is_opened_with_the_key_that_was_told(served: Served):
+    base = served.url.removesuffix("/v1")
+    assert served.said["page"] == f"{base}/?token={served.token}"
+    with httpx.Client(base_url=base, trust_env=False, timeout=60) as browser:
+        assert browser.get("/").status_code == 401
+        assert browser.get(served.said["page"], follow_redirects=True).status_code == 200
+        assert "glassgpt" in browser.get("/en").text
+    assert served.token not in served.log.read_text()
+
+
+def test_without_the_page_the_api_alone_is_there(smollm2_path: Path, tmp_path: Path):
+    for served in start(tmp_path, "--no-page"):
+        base = served.url.removesuffix("/v1")
+        key = {"Authorization": f"Bearer {served.token}"}
+        assert served.said["page"] is None
+        assert httpx.get(base + "/", headers=key, trust_env=False).status_code == 404
+        assert not (tmp_path / "data").exists()
+        assert served.client().models.list().data[0].id == "smollm2"
+
+
+def test_without_a_terminal_and_a_display_it_shows_that_it_works_and_ends(smollm2_path: Path, tmp_path: Path):
+    env = {name: value for name, value in ENV.items() if name not in ("DISPLAY", "WAYLAND_DISPLAY")}
+    words = [*SERVE, "--open", "--port", "0", "--data", str(tmp_path)]
+    done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300, env=env)
+    assert done.returncode == 0, done.stderr
+    assert "The page: http://localhost:" in done.stdout and "It works." in done.stderr
+
+
+def test_a_first_model_that_cannot_be_loaded_ends_the_server_with_its_reason(tmp_path: Path):
+    broken = tmp_path / "broken.gguf"
+    broken.write_bytes(b"GGUF and nothing more")
+    words = [*SERVE, "--model", str(broken), "--port", "0", "--data", str(tmp_path / "data")]
+    done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, env=ENV)
+    assert done.returncode == 1
+    told = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(told) == 1 and "broken.gguf" in told[0]

@@ -119,6 +119,6 @@ def with_page(args: argparse.Namespace, hub: Hub, keys: Keys, settings: ServerSe
             def make(model: Any, persona: Any = persona, tools: Any = tools) -> Assistant:
                 return Assistant(model, persona, shelf, tools)
 
-            hub.add_assistant(name, make)
+            hub.add_assistant(name, make, listed=False)
     desk = Desk(hub, Store(folder / STORE), shelf, Builds(Path(args.runs)), folder, args.language)
     return make_app(hub, keys, settings, Door(keys, secret, (OWN,)), make_page(desk), failed)

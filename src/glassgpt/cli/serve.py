@@ -167,10 +167,12 @@ def _tell(args: argparse.Namespace, hub: Hub, shown: str, token: str | None) -> 
     page = None if args.no_page else f"{shown}/?token={token}" if token else f"{shown}/"
     if args.json:
         # On one line and at once, for a program that waits for it.
-        told = {"url": f"{shown}/v1", "token": token, "models": list(hub.entries), "page": page}
+        told = {"url": f"{shown}/v1", "token": token, "models": hub.listed(), "page": page}
         print(json.dumps(told), flush=True)
         return
-    print(say("Serving {models} at {url}", args.language, models=", ".join(hub.entries), url=f"{shown}/v1"), flush=True)
+    print(
+        say("Serving {models} at {url}", args.language, models=", ".join(hub.listed()), url=f"{shown}/v1"), flush=True
+    )
     if token:
         print(say("The key of this run, told only here: {token}", args.language, token=token), flush=True)
     if page:

@@ -170,7 +170,8 @@ class _Server:
 
     async def list_models(self, request: Request) -> Response:
         key = request.state.key
-        shown = [e for e in self.hub.entries.values() if key is None or key.models is None or e.name in key.models]
+        shown = [self.hub.entry(name) for name in self.hub.listed()
+                 if key is None or key.models is None or name in key.models]  # fmt: skip
         data = [_model(e.name, e.created) for e in shown]
         return JSONResponse({"object": "list", "data": data, "has_more": False,
                              "first_id": data[0]["id"] if data else None,

@@ -33,6 +33,7 @@ class Entry:
         size: bytes of its weights and its cache, once it is loaded.
         precision: what its weights are kept in, where that is not the server's choice.
         fetching: what is being fetched for it, bytes so far and bytes in all.
+        listed: whether clients of the API are told of it; not of what only the page offers.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Entry:
     assistant: Callable[[LanguageModel], Assistant] | None = None
     precision: str | None = None
     fetching: tuple[str, int, int] | None = None
+    listed: bool = True
 
 
 class Hub:
@@ -69,7 +71,8 @@ class Hub:
         self._turn = asyncio.Lock()  # one model is loaded at a time
         self._turnstile = asyncio.Lock()
 
-    def add_assistant(self, name: str, make: Callable[[LanguageModel], Assistant], model: str | None = None) -> None:
+    def add_assistant(self, name: str, make: Callable[[LanguageModel], Assistant], model: str | None = None,
+                      listed: bool = True) -> None:  # fmt: skip
         """Offer an assistant under a name of its own; its model is the first one unless named.
 
         Raises:
@@ -79,7 +82,7 @@ class Hub:
             raise ConfigError(
                 "a model is called {name} already", hint="Give the persona's file another name.", name=name
             )
-        self.entries[name] = Entry(name, model or next(iter(self.entries)), assistant=make)
+        self.entries[name] = Entry(name, model or next(iter(self.entries)), assistant=make, listed=listed)
 
     def add_model(self, source: str, name: str | None = None) -> str:
         """Offer one more model; gives its name, which is that of its folder unless given."""
@@ -87,7 +90,7 @@ class Hub:
         if name not in self.entries or self.entries[name].source != source:
             while name in self.entries:
                 name += "'"
-            self.entries[name] = Entry(name, source)
+            self.entries[name] = Entry(name, source, listed=False)
         return name
 
     def at_precision(self, name: str, precision: str | None) -> str:
@@ -99,13 +102,17 @@ class Hub:
         wanted = f"{name}@{precision}"
         if wanted not in self.entries:
             source = self.at_precision(entry.source, precision) if entry.assistant else entry.source
-            self.entries[wanted] = Entry(wanted, source, assistant=entry.assistant, precision=precision)
+            self.entries[wanted] = Entry(wanted, source, assistant=entry.assistant, precision=precision, listed=False)
         return wanted
+
+    def listed(self) -> list[str]:
+        """The names that clients are told."""
+        return [entry.name for entry in self.entries.values() if entry.listed]
 
     def entry(self, name: str) -> Entry:
         """The model of that name; raises Problem (404) where there is none."""
         if name not in self.entries:
-            near = nearest(name, list(self.entries)) or next(iter(self.entries))
+            near = nearest(name, self.listed()) or next(iter(self.entries))
             raise Problem(404, f"there is no model {name[:80]!r} here; did you mean {near!r}? `/v1/models` lists them",
                           param="model", code="model_not_found")  # fmt: skip
         return self.entries[name]
