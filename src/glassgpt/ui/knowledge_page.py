@@ -14,6 +14,7 @@ from glassgpt.assistant.knowledge import Hit
 from glassgpt.assistant.knowledge_files import AddedFiles
 from glassgpt.assistant.passage import Note, place_text
 from glassgpt.ui.drop import Drop
+from glassgpt.ui.views import answer_alone
 from glassgpt.ui.window import Window
 
 ACCEPT = ".csv,.tsv,.xlsx,.jsonl,.json,.txt,.md,.html,.htm,.pdf,.docx,.parquet"
@@ -65,7 +66,7 @@ class KnowledgePage:
                 return
             with ui.element("div").classes("gg-wide"), ui.element("table").classes("gg-table"):
                 with ui.element("thead"), ui.element("tr"):
-                    for label in (words("File"), words("Passages"), words("Added"), words("Notes"), ""):
+                    for label in (words("File"), words("Passages"), words("Added"), ""):
                         self.window.text(label, tag="th")
                 with ui.element("tbody"):
                     for source in sources:
@@ -74,10 +75,16 @@ class KnowledgePage:
     def _row(self, source: Source) -> None:
         words = self.window.words
         with ui.element("tr"):
-            self.window.text(source.name, tag="td")
+            with ui.element("td"):
+                self.window.text(source.name, tag="strong")
+                if source.notes:
+                    with ui.element("details"):
+                        self.window.text(words("Notes"), tag="summary")
+                        for note in source.notes:
+                            self.window.text(self._said(note), "gg-faint")
             self.window.text(f"{source.passages:,}", "gg-number", tag="td")
-            self.window.text(time.strftime("%Y-%m-%d %H:%M", time.localtime(source.added)), tag="td")
-            self.window.text("; ".join(self._said(note) for note in source.notes), "gg-faint", tag="td")
+            added = time.strftime("%Y-%m-%d %H:%M", time.localtime(source.added))
+            self.window.text(added, "gg-number", tag="td")
             with ui.element("td"):
                 self.window.icon("delete", words("Remove {name}", name=source.name), lambda: self._remove(source.name))
 
@@ -107,7 +114,7 @@ class KnowledgePage:
                 await asyncio.wait([task], timeout=0.25)
             found = task.result()
         except Exception as error:
-            self._tell(words("{name} was refused: {why}", name=path.name, why=self.window.line(error)), bad=True)
+            self._tell(words("{name} was refused: {why}", name=path.name, why=self.window.line(error)), "gg-error")
             return
         finally:
             self.status.set_text("")
@@ -133,14 +140,14 @@ class KnowledgePage:
             else:
                 self._tell(words("{name}: {count:,} passages can be found now.", name=one.source, count=one.passages))
             for note in one.notes:
-                self._tell(self._said(note))
+                self._tell(self._said(note), "gg-faint")
         for note in found.notes:
-            self._tell(self._said(note))
+            self._tell(self._said(note), "gg-faint")
 
-    def _tell(self, text: str, bad: bool = False) -> None:
+    def _tell(self, text: str, looks: str = "gg-good") -> None:
         with self.notes:
-            said = self.window.text(text, "gg-error" if bad else "gg-good")
-            said.props.update({"role": "alert" if bad else "status"})
+            said = self.window.text(text, looks)
+            said.props.update({"role": "alert" if looks == "gg-error" else "status"})
 
     async def _ask(self, event: object) -> None:
         question = str(getattr(event, "args", ""))
@@ -166,6 +173,6 @@ class KnowledgePage:
             self.window.text(f"{place} · {hit.score:.0%}", tag="figcaption")
             if hit.passage.question:
                 self.window.text(hit.passage.question, "gg-asked")
-            self.window.text(hit.passage.text, tag="blockquote")
+            self.window.text(answer_alone(hit.passage.text, hit.passage.question or ""), tag="blockquote")
             compared = words("Words in common: {words:.0%}; meaning: {meaning}", words=hit.words, meaning=meaning)
             self.window.text(compared, "gg-faint")

@@ -108,8 +108,14 @@ def mode_of(extras: Mapping[str, Any], language: str) -> str:
 def source_of(source: Mapping[str, Any], language: str) -> dict[str, Any]:
     """What a reply was taken from."""
     place = place_text(str(source.get("place", "")), language)
-    return {"place": f"{source.get('source', '')}, {place}", "text": str(source.get("text", "")),
-            "question": str(source.get("question") or "")}  # fmt: skip
+    question = str(source.get("question") or "")
+    return {"place": f"{source.get('source', '')}, {place}", "question": question,
+            "text": answer_alone(str(source.get("text", "")), question)}  # fmt: skip
+
+
+def answer_alone(text: str, question: str) -> str:
+    """A row's text without the question that it begins with, which is shown above it."""
+    return text.removeprefix(question).lstrip("\n") or text if question else text
 
 
 def _dicts(given: Any) -> list[Mapping[str, Any]]:
