@@ -11,6 +11,7 @@ from glassgpt.core.html import Html, element
 WIDTH, HEIGHT = 640, 260
 LEFT, RIGHT, TOP, BOTTOM = 46, 10, 10, 34
 TICKS = 5
+LARGEST = 1e6  # a loss that is drawn: beyond it, a training has long failed
 # Told apart without colours too: each has dashes of its own. Contrast with both grounds is at least 3.
 _LINES = (("#1a73e8", ""), ("#c5621b", "6 3"), ("#1e8e4e", "2 3"), ("#9a5cc4", "9 3 2 3"), ("#c2407a", "4 4"),
           ("#4a8a96", "1 2"))  # fmt: skip
@@ -32,13 +33,14 @@ def plot(curves: Sequence[Curve], label: str, step: str, loss: str) -> Html:
         label: what it shows, for those who do not see it; the last value of each curve is added.
         step, loss: what stands at the axes.
     """
-    shown = [curve for curve in curves if curve.points]
-    points = [point for curve in shown for point in curve.points if math.isfinite(point[1])]
+    shown = [Curve(c.name, [p for p in c.points if abs(p[1]) < LARGEST], c.dots) for c in curves]  # also no NaN
+    shown = [curve for curve in shown if curve.points]
+    points = [point for curve in shown for point in curve.points]
     if not points:
         return Html("")
     last = max(1, max(step for step, _ in points))
     low, high = min(loss for _, loss in points), max(loss for _, loss in points)
-    low, high = (low - 0.5, high + 0.5) if high - low < 1e-9 else (low, high)
+    low, high = (low - 0.5, high + 0.5) if high - low < 1e-6 else (low, high)
 
     def x(step: float) -> float:
         return LEFT + (WIDTH - LEFT - RIGHT) * step / last
@@ -58,12 +60,11 @@ def plot(curves: Sequence[Curve], label: str, step: str, loss: str) -> Html:
     parts.append(element("text", step, x=WIDTH - RIGHT, y=HEIGHT - 4, text_anchor="end"))
     parts.append(element("text", loss, x=LEFT + 4, y=TOP + 10))
     for curve, (colour, dashes) in zip(shown, _styles(len(shown)), strict=True):
-        path = " ".join(f"{_n(x(s))},{_n(y(v))}" for s, v in curve.points if math.isfinite(v))
+        path = " ".join(f"{_n(x(s))},{_n(y(v))}" for s, v in curve.points)
         parts.append(element("polyline", points=path, fill="none", stroke=colour, stroke_width=2,
                              stroke_dasharray=dashes or None))  # fmt: skip
         if curve.dots:
-            parts += [element("circle", cx=_n(x(s)), cy=_n(y(v)), r=3.5, fill=colour) for s, v in curve.points
-                      if math.isfinite(v)]  # fmt: skip
+            parts += [element("circle", cx=_n(x(s)), cy=_n(y(v)), r=3.5, fill=colour) for s, v in curve.points]
     ends = "; ".join(f"{curve.name} {curve.points[-1][1]:.3f}" for curve in shown)
     svg = element("svg", *parts, viewBox=f"0 0 {WIDTH} {HEIGHT}", role="img", aria_label=f"{label}: {ends}")
     legend = []

@@ -102,7 +102,7 @@ def mode_of(extras: Mapping[str, Any], language: str) -> str:
     if isinstance(extras.get("footer"), str):
         return str(extras["footer"]).strip("()（）")
     kind = extras.get("kind")
-    return _MODES[kind].text(language) if kind in _MODES else ""
+    return _MODES[kind].text(language) if isinstance(kind, str) and kind in _MODES else ""
 
 
 def source_of(source: Mapping[str, Any], language: str) -> dict[str, Any]:
