@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 from browsing import KEY, Site, Watched, connected
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
+expect.set_options(timeout=20_000)  # two test processes and a training may share two cores
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 
 

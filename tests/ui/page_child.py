@@ -71,7 +71,7 @@ def main() -> None:
     persona = load_persona("customer-service")
     hub.add_assistant("customer-service", lambda model: Assistant(model, persona, shelf))
     keys = Keys([key_of(KEY)])
-    desk = Desk(hub, Store(folder / "conversations.db"), shelf, Builds(folder / "runs"), folder)
+    desk = Desk(hub, Store(folder / "conversations.db"), shelf, Builds(folder / "runs", machine=folder), folder)
     socket = listen("127.0.0.1", port)
     log_to_stderr()
     app = make_app(hub, keys, None, Door(keys, page_secret(folder)), make_page(desk), lambda error: None)

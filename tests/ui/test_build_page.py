@@ -75,7 +75,7 @@ def test_a_training_is_stopped_resumed_compared_and_deleted(opens, rows: Path):
 @pytest.mark.parametrize(
     ("name", "content", "told"),
     [("empty.csv", b"", "empty.csv is empty"), ("a.xlsx", b"PK", "is of a kind that is not read"),
-     ("one.csv", b"a\n1\n", "one.csv was refused")],
+     ("broken.parquet", b"PAR1 and no more", "broken.parquet was refused")],
 )  # fmt: skip
 def test_a_file_that_is_none_is_refused_in_one_line(opens, tmp_path: Path, name: str, content: bytes, told: str):
     window: Page = opens("/en?tab=build")

@@ -99,7 +99,7 @@ def _frame(window: Window, request: Request) -> None:
 
     # All are there from the start, so that what happens in one while another is seen is not lost.
     panels: dict[str, ui.element] = {}
-    with ui.element("main"):
+    with ui.element("div").classes("gg-all"):
         for name, label in TABS.items():
             panels[name] = ui.element("section").classes("gg-main-page gg-panel")
             panels[name].props.update({"aria-label": label.text(language)})
