@@ -240,6 +240,21 @@ def test_links_that_lead_to_no_page_are_none(url: str, form: str):
     assert not [tag for tag, attributes in walk(markup).tags if tag == "a"]
 
 
+def test_a_link_without_a_host_is_none():
+    assert "<a" not in to_html("[x](http:v1/models)") and "<a" not in to_html("<https:a>")
+
+
+def test_formulas_that_double_or_move_what_is_drawn_are_shown_as_they_were():
+    nested = "x"
+    for _ in range(13):
+        nested = "\\sideset{_1}{_2}{" + nested + "}"
+    for text in (f"${nested}$", "$\\hspace{-40em} x$"):
+        began = time.process_time()
+        markup = to_html(text)
+        assert "<math" not in markup and time.process_time() - began < 0.5
+        assert text in "".join(walk(markup).text)
+
+
 def test_images_are_links_and_load_nothing():
     assert '<a href="http://e.example/a.png"' in to_html("![a cat](http://e.example/a.png)")
     markup = to_html("[![a cat](http://e.example/a.png)](http://e.example/)")

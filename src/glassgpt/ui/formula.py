@@ -5,6 +5,8 @@ from __future__ import annotations
 from html import escape
 
 LONGEST, DEEPEST = 2000, 40  # characters of a formula, and braces in each other
+# Each reads its argument twice, so that they double in each other; or moves what is drawn, over the page too.
+REFUSED = ("\\sideset", "\\hspace", "\\href", "\\style", "\\class", "\\def", "\\newcommand")
 MATHML = {
     "math", "mrow", "mi", "mn", "mo", "ms", "mtext", "mspace", "msup", "msub", "msubsup", "mfrac", "msqrt", "mroot",
     "mtable", "mtr", "mtd", "munder", "mover", "munderover", "mstyle", "mpadded", "mphantom", "menclose",
@@ -20,7 +22,7 @@ MATHML_ATTRIBUTES = {
 def formula(latex: str, *, block: bool, around: tuple[str, str]) -> str:
     """A formula as MathML; what cannot be read is shown as it was written, between the signs `around` it."""
     written = escape(around[0] + latex + around[1])
-    if len(latex) > LONGEST or _depth(latex) > DEEPEST:
+    if len(latex) > LONGEST or _depth(latex) > DEEPEST or any(name in latex for name in REFUSED):
         return f"<code>{written}</code>"
     from latex2mathml.converter import convert
 

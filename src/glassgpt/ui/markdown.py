@@ -100,7 +100,9 @@ def _make() -> tuple[MarkdownIt, _Renderer]:
 def is_harmless(url: str) -> bool:
     """Whether a link may be followed: only to pages and mail."""
     try:
-        return urlsplit(url.strip()).scheme.lower() in SCHEMES
+        parts = urlsplit(url.strip())
+        # "http:v1/models" is an address of the page's own host.
+        return parts.scheme.lower() == "mailto" or (parts.scheme.lower() in SCHEMES and bool(parts.netloc))
     except ValueError:
         return False
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -219,9 +220,12 @@ class Talks:
         return chat
 
     async def _tell_on(self, writing: Writing) -> None:
+        took = 0.0
         while True:
-            await asyncio.sleep(FLUSH_S)
+            await asyncio.sleep(max(FLUSH_S, 5 * took))  # a long list is read anew each time: others have their turn
+            began = time.perf_counter()
             self._flush(writing)
+            took = time.perf_counter() - began
 
     def _flush(self, writing: Writing) -> None:
         fresh = ""
