@@ -14,9 +14,10 @@ expect.set_options(timeout=20_000)  # two test processes and a training may shar
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Debian's chromium."""
+    """Debian's chromium, for the tests of a file: while it is there an event loop runs in this thread, and the tests of
+    other files begin one of their own."""
     found = next(filter(None, map(shutil.which, CHROMIUM)), None)
     if found is None:
         pytest.skip("needs a browser: on Debian and Ubuntu, apt-get install chromium")
