@@ -127,7 +127,7 @@ def test_what_cannot_be_served_is_said_in_one_line(words: list[str], told: str):
 
 
 def test_a_first_model_for_which_there_is_no_room_is_said_before_anything_is_served(smollm2_path: Path):
-    done = subprocess.run([*SERVE, "--model", "smollm2", "--memory", "0.1", "--port", "0"], capture_output=True,
+    done = subprocess.run([*SERVE, "--model", "smollm2", "--no-page", "--memory", "0.1", "--port", "0"], capture_output=True,
                           text=True, timeout=60, env=ENV)  # fmt: skip
     assert done.returncode == 1 and done.stdout == ""
     assert "smollm2 takes" in done.stderr and "--memory" in done.stderr and "Traceback" not in done.stderr
@@ -163,7 +163,7 @@ def test_without_a_terminal_and_a_display_it_shows_that_it_works_and_ends(smollm
     words = [*SERVE, "--open", "--port", "0", "--data", str(tmp_path)]
     done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300, env=env)
     assert done.returncode == 0, done.stderr
-    assert "The page: http://localhost:" in done.stdout and "It works." in done.stderr
+    assert "The page: http://127.0.0.1:" in done.stdout and "It works." in done.stderr
 
 
 def test_a_first_model_that_cannot_be_loaded_ends_the_server_with_its_reason(tmp_path: Path):
