@@ -127,8 +127,8 @@ def test_what_cannot_be_served_is_said_in_one_line(words: list[str], told: str):
 
 
 def test_a_first_model_for_which_there_is_no_room_is_said_before_anything_is_served(smollm2_path: Path):
-    done = subprocess.run([*SERVE, "--model", "smollm2", "--no-page", "--memory", "0.1", "--port", "0"], capture_output=True,
-                          text=True, timeout=60, env=ENV)  # fmt: skip
+    words = [*SERVE, "--model", "smollm2", "--no-page", "--memory", "0.1", "--port", "0"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, env=ENV)
     assert done.returncode == 1 and done.stdout == ""
     assert "smollm2 takes" in done.stderr and "--memory" in done.stderr and "Traceback" not in done.stderr
 
