@@ -13,8 +13,7 @@ CSS = Path(ui.__file__).parent / "page.css"
 PAIRS = [
     ("text", "ground"), ("text", "side"), ("text", "line"), ("text", "mine"), ("text", "code"), ("faint", "ground"),
     ("faint", "side"), ("faint", "code"), ("accent", "ground"), ("accent", "side"), ("on-accent", "accent"),
-    ("good", "ground"), ("bad", "ground"), ("warn", "warn-ground"), ("code-word", "code"), ("code-text", "code"),
-    ("code-number", "code"), ("code-name", "code"),
+    ("good", "ground"), ("bad", "ground"), ("warn", "warn-ground"),
 ]  # fmt: skip
 
 

@@ -19,6 +19,7 @@ from glassgpt.ui.build_page import BuildPage
 from glassgpt.ui.chat_page import ChatPage
 from glassgpt.ui.desk import Desk
 from glassgpt.ui.knowledge_page import KnowledgePage
+from glassgpt.ui.markdown import markdown_css
 from glassgpt.ui.window import Window
 
 HERE = Path(__file__).parent
@@ -31,13 +32,13 @@ _CODES: dict[str, Any] = {"en": "en-US", "zh": "zh-CN"}  # as the library calls 
 def make_page(desk: Desk) -> FastAPI:
     """The page over a desk, which it closes at its end. There can be one in a program: the library has one app."""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-    style = (HERE / "page.css").read_bytes()
-    mark = hashlib.sha256(style).hexdigest()[:12]
+    style = (HERE / "page.css").read_text(encoding="utf-8") + markdown_css()
+    mark = hashlib.sha256(style.encode()).hexdigest()[:12]
 
     @app.get("/glassgpt.css")
     async def css() -> Response:
-        return FileResponse(HERE / "page.css", media_type="text/css",
-                            headers={"cache-control": "private, max-age=31536000, immutable"})  # fmt: skip
+        return Response(style, media_type="text/css",
+                        headers={"cache-control": "private, max-age=31536000, immutable"})  # fmt: skip
 
     @app.get("/builds/{name}/report.html")
     async def report(name: str) -> Response:

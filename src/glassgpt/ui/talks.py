@@ -24,7 +24,7 @@ from glassgpt.core.errors import GlassError, InputError
 from glassgpt.engine.language_model import LanguageModel
 from glassgpt.server.hub import Hub
 from glassgpt.server.problems import Problem
-from glassgpt.ui.markdown import Stream
+from glassgpt.ui.markdown_stream import Stream
 
 FLUSH_S = 0.05  # between two tellings of what was written
 _log = logging.getLogger("glassgpt.server")
@@ -64,7 +64,6 @@ class Writing:
     conversation: str
     message: str
     stream: Stream = field(default_factory=Stream)
-    blocks: list[str] = field(default_factory=list)
     stopped: bool = False
     fresh: deque[str] = field(default_factory=deque)  # written, and not told yet
     task: asyncio.Task[None] | None = None
@@ -190,7 +189,7 @@ class Talks:
                 await self._stored(reply.fail, why)
         finally:
             teller.cancel()
-            self._flush(writing)
+            self._flush(writing, last=True)
             del self.writing[writing.conversation]
             self.tell(Change("ended", writing.conversation, writing.message))
 
@@ -227,12 +226,10 @@ class Talks:
             self._flush(writing)
             took = time.perf_counter() - began
 
-    def _flush(self, writing: Writing) -> None:
+    def _flush(self, writing: Writing, last: bool = False) -> None:
         fresh = ""
         while writing.fresh:  # which a thread goes on filling
             fresh += writing.fresh.popleft()
-        if not fresh:
-            return
-        first, blocks = writing.stream.push(fresh)
-        writing.blocks[first:] = blocks
-        self.tell(Change("wrote", writing.conversation, writing.message, first, tuple(blocks)))
+        for first, blocks in ([writing.stream.push(fresh)] if fresh else []) + ([writing.stream.end()] if last else []):
+            if blocks:
+                self.tell(Change("wrote", writing.conversation, writing.message, first, tuple(blocks)))

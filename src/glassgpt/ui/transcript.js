@@ -192,13 +192,11 @@ class Transcript {
   block(html) {
     const found = make("div", { class: "gg-block" });
     found.innerHTML = html;
-    for (const table of found.querySelectorAll("table")) {
-      const wide = make("div", { class: "gg-wide", tabindex: "0", role: "region", "aria-label": this.words.table });
-      table.replaceWith(wide);
-      wide.append(table);
+    for (const wide of found.querySelectorAll(".gg-wide")) {
+      wide.setAttribute("role", "region");
+      wide.setAttribute("aria-label", this.words.table);
     }
-    for (const code of found.querySelectorAll("pre")) {
-      code.tabIndex = 0;
+    for (const code of found.querySelectorAll(".gg-code pre")) {
       const copy = button("copy", this.words.copyCode, () => this.copy(code.textContent, copy), { class: "gg-icon gg-copy-code" });
       code.before(copy);
     }

@@ -55,7 +55,7 @@ def view_of(message: Message, siblings: Sequence[str], feedback: Feedback | None
         "role": "user" if message.role == "user" else "assistant",
         "state": "writing" if writing is not None else message.state,
         "text": message.text,
-        "blocks": blocks if writing is None else list(writing.blocks),
+        "blocks": blocks if writing is None else list(writing.stream.blocks),
         "siblings": list(siblings),
         "banners": [] if writing is not None else banners_of(message, language),
         "mode": mode_of(message.extras, language),
