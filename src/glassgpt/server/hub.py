@@ -164,14 +164,15 @@ class Hub:
             entry.users -= 1
             entry.used_at = time.monotonic()
 
-    def begin(self, failed: Callable[[Exception], None]) -> None:
-        """Brings the first model while others are served already; `failed` is called where it cannot be loaded."""
+    def begin(self, failed: Callable[[Exception], None], loaded: Callable[[], None]) -> None:
+        """Brings the first model while clients are served already. `loaded` is called when it is there, `failed` where
+        it cannot be loaded."""
         entry = next(iter(self.entries.values()))
 
         async def bring() -> None:
             try:
                 async with self.use(entry.name):
-                    pass
+                    loaded()
             except Exception as error:
                 failed(error)
 
@@ -191,7 +192,13 @@ class Hub:
         try:
             async with self._turn:
                 self._make_room(entry)
-                entry.model, entry.size = await asyncio.to_thread(self._loaded, entry)
+                # Loading makes many objects that stay. To look through them meanwhile would hold up everyone, 90 ms.
+                gc.disable()
+                try:
+                    entry.model, entry.size = await asyncio.to_thread(self._loaded, entry)
+                finally:
+                    gc.freeze()
+                    gc.enable()
                 try:
                     self._make_room(entry)  # now that its size is known
                 except Problem:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
@@ -14,7 +14,7 @@ from glassgpt.server.hub import Hub
 
 KNOWN = {
     "/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/embeddings", "/v1/models", "/v1/messages",
-    "/v1/messages/count_tokens", "/health", "/metrics", "/openapi.json",
+    "/v1/messages/count_tokens", "/health", "/metrics", "/openapi.json", "/widget.js",
 }  # fmt: skip
 _TURN = 0.02  # s
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
@@ -33,6 +33,7 @@ class Metrics:
                                buckets=_SECONDS, registry=self.registry)  # fmt: skip
         self.tokens: dict[tuple[str, str], int] = defaultdict(int)  # counted too often for a counter of the library's
         self.blocked = 0.0
+        self._next: asyncio.TimerHandle | None = None
         self.registry.register(self)
 
     def observe(self, method: str, path: str, status: int, seconds: float) -> None:
@@ -41,8 +42,8 @@ class Metrics:
         self.requests.labels(route, str(status)).inc()
         self.seconds.labels(route).observe(seconds)
 
-    def watch(self) -> Callable[[], None]:
-        """Sees from now on how long the event loop does not turn; gives what ends that."""
+    def watch(self) -> None:
+        """Sees from now on how long the event loop does not turn."""
         loop = asyncio.get_running_loop()
 
         def look(due: float) -> None:
@@ -51,7 +52,11 @@ class Metrics:
             self._next = loop.call_at(now + _TURN, look, now + _TURN)
 
         look(loop.time())
-        return lambda: self._next.cancel()
+
+    def unwatch(self) -> None:
+        """Ends that."""
+        if self._next is not None:
+            self._next.cancel()
 
     def text(self) -> bytes:
         """All of it."""
@@ -59,7 +64,7 @@ class Metrics:
 
     def collect(self) -> Iterator[Any]:
         """The counts, and how the engines stand; called by the registry."""
-        blocked = "the longest time in which the event loop did not turn"
+        blocked = "the longest time in which the event loop did not turn, since the first model is there"
         yield GaugeMetricFamily("glassgpt_loop_blocked_seconds", blocked, value=self.blocked)
         tokens = CounterMetricFamily("glassgpt_tokens", "tokens that were read or written", labels=["model", "kind"])
         for labels, count in self.tokens.items():

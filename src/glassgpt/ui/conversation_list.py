@@ -10,6 +10,7 @@ from nicegui.events import GenericEventArguments
 
 from glassgpt.assistant.store import Conversation
 from glassgpt.core.html import Html, element
+from glassgpt.ui.talks import Change
 from glassgpt.ui.window import Window, drawn_button
 
 AT_ONCE = 50  # conversations
@@ -134,7 +135,7 @@ class ConversationList:
             dialog.close()
             if name:
                 await asyncio.to_thread(self.window.desk.store.rename, one.id, name)
-                await self.refresh()
+                self.window.desk.talks.tell(Change("changed", one.id))
 
         label = words("Name of the conversation")
         with self.window.dialog(label) as dialog:

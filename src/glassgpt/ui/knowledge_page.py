@@ -56,10 +56,11 @@ class KnowledgePage:
 
     async def _refresh(self) -> None:
         sources = await asyncio.to_thread(self.shelf.sources)
+        given = self.shelf.beside.sources() if self.shelf.beside is not None else []
         words = self.window.words
         self.list.clear()
         with self.list:
-            if not sources:
+            if not sources and not given:
                 self.window.text(words("No file yet. The sample is an online shop's: questions of its customers, with "
                                        "the answers."), "gg-faint")  # fmt: skip
                 self.window.button(words("Add the sample"), self._add_sample)
@@ -69,10 +70,13 @@ class KnowledgePage:
                     for label in (words("File"), words("Passages"), words("Added"), ""):
                         self.window.text(label, tag="th")
                 with ui.element("tbody"):
+                    for source in given:
+                        self._row(source, given=True)
                     for source in sources:
                         self._row(source)
 
-    def _row(self, source: Source) -> None:
+    def _row(self, source: Source, given: bool = False) -> None:
+        """One file. `given`: with --knowledge, so that it is not removed from here."""
         words = self.window.words
         with ui.element("tr"):
             with ui.element("td"):
@@ -86,7 +90,11 @@ class KnowledgePage:
             added = time.strftime("%Y-%m-%d %H:%M", time.localtime(source.added))
             self.window.text(added, "gg-number", tag="td")
             with ui.element("td"):
-                self.window.icon("delete", words("Remove {name}", name=source.name), lambda: self._remove(source.name))
+                if given:
+                    self.window.text(words("given with --knowledge"), "gg-faint")
+                else:
+                    label = words("Remove {name}", name=source.name)
+                    self.window.icon("delete", label, lambda: self._remove(source.name))
 
     def _said(self, note: str) -> str:
         return note.sentence.text(self.window.language) if isinstance(note, Note) else note

@@ -21,14 +21,16 @@ class Shelf:
         path: the index.
         open_it: gives the knowledge of a path. `fetching`, which it is given, is called with what is being fetched,
             bytes so far and bytes in all.
+        beside: files that the server was given when it started (`--knowledge`). They are searched too, and are not
+            changed from here: what they hold is what lies on the disk.
     """
 
     def __init__(self, path: Path, open_it: Callable[[Path, Callable[[str, int, int], None]], Knowledge] | None = None,
-                 knowledge: Knowledge | None = None) -> None:  # fmt: skip
-        self.path = path
+                 beside: Knowledge | None = None) -> None:  # fmt: skip
+        self.path, self.beside = path, beside
         self.fetching: tuple[str, int, int] | None = None
         self._open = open_it or open_with_encoders
-        self._knowledge = knowledge
+        self._knowledge: Knowledge | None = None
         self._lock = threading.Lock()
 
     @property
@@ -48,13 +50,14 @@ class Shelf:
             return self._knowledge
 
     def search(self, question: str, limit: int = 3) -> list[Hit]:
-        """As `Knowledge.search`; nothing where no file was added, without loading anything."""
-        if self._knowledge is None and not self.sources():
-            return []
-        return self.get().search(question, limit)
+        """As `Knowledge.search`; where no file was added nothing is loaded."""
+        found = self.beside.search(question, limit) if self.beside is not None else []
+        if self._knowledge is not None or self.sources():
+            found += self.get().search(question, limit)
+        return sorted(found, key=lambda hit: -hit.score)[: max(1, limit)]
 
     def sources(self) -> list[Source]:
-        """The files, in the order in which they were added."""
+        """The files that were added here, in the order in which they were added."""
         if self._knowledge is not None:
             return self._knowledge.sources()
         return list_sources(self.path) if self.path.is_file() else []
@@ -72,8 +75,9 @@ class Shelf:
 
     def close(self) -> None:
         """Lets the index go."""
-        if self._knowledge is not None:
-            self._knowledge.close()
+        for knowledge in (self._knowledge, self.beside):
+            if knowledge is not None:
+                knowledge.close()
 
     def _note(self, what: str, done: int, total: int) -> None:
         self.fetching = (what, done, total)
