@@ -100,17 +100,20 @@ def with_page(args: argparse.Namespace, hub: Hub, keys: Keys, settings: ServerSe
     from glassgpt.assistant.persona import PACKAGED, load_persona
     from glassgpt.assistant.persona_tools import persona_tools
     from glassgpt.assistant.store import Store
-    from glassgpt.cli.serve import OWN
+    from glassgpt.cli.serve import OWN, add_assistant
     from glassgpt.server.app import make_app
     from glassgpt.server.door import Door
     from glassgpt.ui.builds import Builds
     from glassgpt.ui.desk import KNOWLEDGE, STORE, Desk, data_folder, page_secret
     from glassgpt.ui.page import make_page
     from glassgpt.ui.shelf import Shelf
+    from glassgpt.ui.widget import add_widget
 
     folder = Path(args.data).expanduser() if args.data else data_folder()
     secret = page_secret(folder)
-    shelf = Shelf(folder / KNOWLEDGE, knowledge=given[1] if given else None)
+    shelf = Shelf(folder / KNOWLEDGE, beside=given[1] if given else None)
+    if given is not None:
+        add_assistant(hub, args, given[0], shelf, given[2])
     for name in PACKAGED:
         if name not in hub.entries:
             persona = load_persona(name)
@@ -121,4 +124,4 @@ def with_page(args: argparse.Namespace, hub: Hub, keys: Keys, settings: ServerSe
 
             hub.add_assistant(name, make, listed=False)
     desk = Desk(hub, Store(folder / STORE), shelf, Builds(Path(args.runs)), folder, args.language)
-    return make_app(hub, keys, settings, Door(keys, secret, (OWN,)), make_page(desk), failed)
+    return make_app(hub, keys, settings, Door(keys, secret, (OWN,)), make_page(desk), failed, [add_widget])

@@ -17,6 +17,8 @@ from glassgpt.core.words import say
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from glassgpt.assistant.knowledge import Searches
+    from glassgpt.assistant.persona import Persona
     from glassgpt.engine.language_model import LanguageModel
     from glassgpt.server.hub import Entry, Hub
     from glassgpt.server.keys import Key
@@ -83,6 +85,7 @@ def run(args: argparse.Namespace) -> int:
     from glassgpt.server.keys import Keys
     from glassgpt.server.wire import listen, log_to_stderr
     from glassgpt.server.wire import run as serve
+    from glassgpt.ui.widget import add_widget
 
     _check(args)
     if args.threads is not None:
@@ -98,11 +101,11 @@ def run(args: argparse.Namespace) -> int:
     names = ["127.0.0.1", "localhost", "::1", *([] if _any(args.host) else [args.host]), *args.allow_host]
     settings = ServerSettings(names, args.allow_origin, log_messages=args.log_messages)
     shown = f"http://{'localhost' if _any(host) else f'[{host}]' if ':' in host else host}:{port}"
-    if given is not None:
-        _add_assistant(hub, args, given)
     if args.no_page:
+        if given is not None:
+            add_assistant(hub, args, *given)
         hub.load_first()
-        app, opening = make_app(hub, keys, settings), None
+        app, opening = make_app(hub, keys, settings, adds=[add_widget]), None
     else:
         from glassgpt.cli.opening import Opening, with_page
 
@@ -155,11 +158,12 @@ def _loader(args: argparse.Namespace) -> Callable[[Entry], LanguageModel]:
     return load_one
 
 
-def _add_assistant(hub: Hub, args: argparse.Namespace, given: Any) -> None:
+def add_assistant(hub: Hub, args: argparse.Namespace, persona: Persona, knowledge: Searches | None, tools: Any) -> None:
+    """The assistant that the options name, under the name of its file."""
     from glassgpt.assistant.assistant import Assistant
 
     name = Path(args.persona or "customer-service").stem
-    hub.add_assistant(name, lambda model: Assistant(model, *given))
+    hub.add_assistant(name, lambda model: Assistant(model, persona, knowledge, tools))
 
 
 def _tell(args: argparse.Namespace, hub: Hub, shown: str, token: str | None) -> None:

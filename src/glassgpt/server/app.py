@@ -7,7 +7,7 @@ import hashlib
 import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import version
@@ -37,6 +37,7 @@ from glassgpt.server.messages import CountRequest, MessagesRequest, MessageWrite
 from glassgpt.server.metrics import Metrics
 from glassgpt.server.problems import Problem, problem_of
 from glassgpt.server.responses import ResponsesRequest, ResponseWriter
+from glassgpt.server.restricted import within
 from glassgpt.server.stream import EventStream, Writer, until_gone
 
 BODIES: dict[str, type[BaseModel]] = {
@@ -69,11 +70,13 @@ class ServerSettings:
 
 
 def make_app(hub: Hub, keys: Keys, settings: ServerSettings | None = None, door: Door | None = None,
-             page: FastAPI | None = None, failed: Callable[[Exception], None] | None = None) -> App:  # fmt: skip
+             page: FastAPI | None = None, failed: Callable[[Exception], None] | None = None,
+             adds: Sequence[Callable[[FastAPI], None]] = ()) -> App:  # fmt: skip
     """The whole server as an ASGI app, behind its guard.
 
     Args:
         door: lets browsers in to `page`, which has all paths that are not the API's.
+        adds: what puts further paths beside the API's.
         failed: the first model is loaded when the server has begun, and this called where that cannot be.
     """
     settings = settings or ServerSettings()
@@ -82,15 +85,13 @@ def make_app(hub: Hub, keys: Keys, settings: ServerSettings | None = None, door:
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
-        unwatch = server.metrics.watch()
-        if failed is not None:
-            hub.begin(failed)
-        if page is None:
+        async with page.router.lifespan_context(page) if page is not None else nullcontext():
+            if failed is None:  # the first model is there already
+                server.metrics.watch()
+            else:
+                hub.begin(failed, server.metrics.watch)
             yield
-        else:
-            async with page.router.lifespan_context(page):
-                yield
-        unwatch()
+            server.metrics.unwatch()
         hub.close()
 
     app = FastAPI(title="glassgpt", version=version("glassgpt"), lifespan=life, docs_url=None, redoc_url=None)
@@ -104,6 +105,8 @@ def make_app(hub: Hub, keys: Keys, settings: ServerSettings | None = None, door:
     for path, answer in paths.items():
         app.add_api_route(path, answer, methods=["POST" if path in BODIES else "GET"], response_class=Response,
                           operation_id=answer.__name__)  # fmt: skip
+    for add in adds:
+        add(app)
     app.add_exception_handler(HTTPException, _not_here)
     for kind in (Problem, GlassError, Exception):  # what is left to the last is also told to the guard, which logs it
         app.add_exception_handler(kind, _refused)
@@ -134,7 +137,9 @@ class _Server:
 
     async def chat(self, request: Request) -> Response:
         body = await _parsed(ChatRequest, request)
-        return await self._reply(request, body, [body.ask()], lambda model, answer: ChatWriter(
+        key = request.state.key
+        ask = within(key.restriction if key else None, body.ask())
+        return await self._reply(request, body, [ask], lambda model, answer: ChatWriter(
             body, answer, fingerprint(model.name, model.precision)))  # fmt: skip
 
     async def completions(self, request: Request) -> Response:

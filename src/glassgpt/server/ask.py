@@ -46,6 +46,7 @@ class Ask:
         prompt: a text or ids to be continued.
         tools, choice: which functions there are, and whether one is called: "auto", "none", "required" or a name.
         most: the most tokens of the reply.
+        usual: the most where the client says nothing.
         sampling: the fields of `SamplingSettings` that were given.
         stops: texts before which the reply ends.
         format: what the reply must match.
@@ -58,6 +59,7 @@ class Ask:
     tools: tuple[ToolDescription, ...] = ()
     choice: str = "auto"
     most: int | None = None
+    usual: int = REPLY_TOKENS
     sampling: dict[str, Any] = field(default_factory=dict)
     stops: tuple[str, ...] = ()
     format: OutputFormat | None = None
@@ -105,7 +107,7 @@ def prepare(model: LanguageModel, ask: Ask) -> Prepared:
     else:
         ids, ends, stops = model.encode(ask.prompt), model.end_ids, ()
         sampling = ask.sampling
-    limit = plan_length(len(ids), model.context_length, ask.most, None, REPLY_TOKENS)
+    limit = plan_length(len(ids), model.context_length, ask.most, None, ask.usual)
     settings = sampling_settings(sampling)
     settings = replace(settings, seed=_fresh() if settings.seed is None else settings.seed)
     StopStrings(ask.stops)

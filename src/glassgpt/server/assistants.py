@@ -12,7 +12,7 @@ from contextlib import closing
 
 from glassgpt.assistant.assistant import Assistant, AssistantChat
 from glassgpt.server.answer import Ended, Event, Words
-from glassgpt.server.ask import REPLY_TOKENS, Ask
+from glassgpt.server.ask import Ask
 from glassgpt.server.problems import Problem
 
 _THREADS = 64  # replies that are written at a time; the engine has a queue of its own
@@ -76,7 +76,7 @@ class AssistantAnswer:
     def _written(self) -> Generator[Event, None, None]:
         """In a thread: the reply as events."""
         turns = self.ask.turns
-        chat = AssistantChat(self.assistant, max_new_tokens=self.ask.most or REPLY_TOKENS, **self.ask.sampling)
+        chat = AssistantChat(self.assistant, max_new_tokens=self.ask.most or self.ask.usual, **self.ask.sampling)
         system = "\n\n".join(turn.text for turn in turns if turn.role == "system" and turn.text.strip())
         chat.set_system(system or None)
         chat.messages = [{"role": turn.role, "content": turn.text} for turn in turns[:-1] if turn.role != "system"]

@@ -26,6 +26,7 @@ from glassgpt.server.door import (
 )
 from glassgpt.server.keys import Key, Keys, check_rate
 from glassgpt.server.problems import Problem, problem_of
+from glassgpt.server.restricted import CHAT, MOST_BODY
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -33,7 +34,8 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 log = logging.getLogger("glassgpt.server")
-_OPEN = {"/health"}  # what needs no key
+WIDGET = "/widget.js"  # a script for pages of any origin
+_OPEN = {"/health", WIDGET}  # what needs no key
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _UPLOAD = re.compile(r"/upload/\d+\Z")
 
@@ -101,6 +103,7 @@ class _Exchange:
         self.method, self.path = scope.get("method", ""), scope["path"]
         self.for_page = guard.door is not None and is_page_path(scope["path"])
         self.limits = guard.limits
+        self.by_key = False  # whether nothing but a restricted key lets this origin ask
         if self.for_page and _UPLOAD.search(scope["path"]):
             self.limits = replace(guard.limits, body=guard.limits.upload, body_s=guard.limits.upload_s)
         self._patience = asyncio.timeout(None)
@@ -153,6 +156,7 @@ class _Exchange:
                     return
             elif scope["path"] not in _OPEN:
                 key = self.guard.keys.find(self.headers.get("authorization", ""), self.headers.get("x-api-key", ""))
+                self._check_restriction(key)
                 check_rate(key)
                 state["key"] = key
             self._check_length()
@@ -216,13 +220,32 @@ class _Exchange:
             raise Problem(403, "this Host is not served here; name it with --allow-host", code="host_not_allowed")
 
     def _check_origin(self) -> None:
-        if not self.origin or self.origin in self.guard.origins:
+        if not self.origin or self.origin in self.guard.origins or self.path == WIDGET:
             return
         scheme = {"ws": "http", "wss": "https"}.get(self.scope["scheme"], self.scope["scheme"])
         own = f"{scheme}://{self.headers.get('host', '')}"
         if self.origin != own:
-            raise Problem(403, "pages of other origins may not ask; allow one with --allow-origin",
-                          code="origin_not_allowed")  # fmt: skip
+            # Which key it is comes later, and with a preflight not at all: see _check_restriction.
+            self.by_key = self.path == CHAT and self.origin in self.guard.keys.origins
+            if not self.by_key:
+                raise self._not_allowed()
+
+    @staticmethod
+    def _not_allowed() -> Problem:
+        return Problem(403, "pages of other origins may not ask; allow one with --allow-origin",
+                       code="origin_not_allowed")  # fmt: skip
+
+    def _check_restriction(self, key: Key | None) -> None:
+        """A key in a page may do little; and no other key comes from an origin that is not allowed without it."""
+        limited = key.restriction if key is not None else None
+        if limited is not None:
+            forwarded = [value.decode("latin-1") for name, value in self.scope["headers"]
+                         if name.lower() == b"x-forwarded-for"]  # fmt: skip
+            client = (self.scope.get("client") or ("",))[0]
+            limited.admit(self.method, self.path, self.origin, limited.visitor(client, ",".join(forwarded)))
+            self.limits = replace(self.limits, body=min(self.limits.body, MOST_BODY))
+        elif self.by_key:
+            raise self._not_allowed()
 
     def _check_length(self) -> None:
         length = self.headers.get("content-length")
@@ -272,20 +295,22 @@ class _Exchange:
     def _own_headers(self, given: Iterable[tuple[bytes, bytes]]) -> Iterable[tuple[bytes, bytes]]:
         yield b"x-request-id", self.id.encode()
         yield b"x-content-type-options", b"nosniff"
-        if not (self.for_page and any(name.lower() == b"cache-control" for name, _ in given)):
-            yield b"cache-control", b"no-store"  # but for the page's own scripts, which it loads each time
+        if not ((self.for_page or self.path == WIDGET) and any(name.lower() == b"cache-control" for name, _ in given)):
+            yield b"cache-control", b"no-store"  # but for scripts, which pages load each time
         if self.for_page:
             yield b"content-security-policy", POLICY.encode()
             yield b"referrer-policy", b"same-origin"  # the address may hold a key
-        if self.origin in self.guard.origins:
+        if self.origin in self.guard.origins or self.by_key:
             yield b"access-control-allow-origin", self.origin.encode("latin-1")
+            yield b"access-control-expose-headers", b"retry-after"
             yield b"vary", b"Origin"
 
     async def _preflight(self) -> None:
+        names = b"authorization, content-type" + (b"" if self.by_key else b", x-api-key, anthropic-version")
         allowed = [
-            (b"access-control-allow-methods", b"GET, POST"),
+            (b"access-control-allow-methods", b"POST" if self.by_key else b"GET, POST"),
             (b"access-control-max-age", b"600"),
-            (b"access-control-allow-headers", b"authorization, content-type, x-api-key, anthropic-version"),
+            (b"access-control-allow-headers", names),
         ]
         await self._send_limited({"type": "http.response.start", "status": 204, "headers": allowed})
         await self._send_limited({"type": "http.response.body", "body": b""})

@@ -9,11 +9,15 @@ import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from glassgpt.core.errors import ConfigError, NotFoundError
 from glassgpt.server.problems import Problem
+from glassgpt.server.restricted import Restriction, draw
 
 LEAST = 16  # characters of a key
+_KINDS = {"name": str, "key": str, "models": list, "per_minute": int}
+_IN_PAGES = {"origins": list, "visitor_per_minute": int, "max_tokens": int, "proxies": list}  # of keys in pages
 
 
 @dataclass
@@ -25,12 +29,14 @@ class Key:
         digest: SHA-256 of its text.
         models: those that it may use; None for all.
         per_minute: how many requests it may make in a minute; 0 for any number.
+        restriction: what else it may not do, because it stands in a page where everyone can read it.
     """
 
     name: str
     digest: bytes
     models: tuple[str, ...] | None = None
     per_minute: int = 0
+    restriction: Restriction | None = None
     tokens: float = field(default=0.0, repr=False)
     filled_at: float = field(default=0.0, repr=False)
 
@@ -38,13 +44,10 @@ class Key:
         """Take one request from what is left; gives the seconds until there is one again, 0 where there was."""
         if not self.per_minute:
             return 0.0
-        rate = self.per_minute / 60
-        left = self.tokens + (now - self.filled_at) * rate if self.filled_at else float(self.per_minute)
-        self.tokens, self.filled_at = min(float(self.per_minute), left), now
-        if self.tokens < 1:
-            return (1 - self.tokens) / rate
-        self.tokens -= 1
-        return 0.0
+        left, at = (self.tokens, self.filled_at) if self.filled_at else (float(self.per_minute), now)
+        self.tokens, wait = draw(self.per_minute, left, at, now)
+        self.filled_at = now
+        return wait
 
 
 def key_of(text: str, name: str = "key", models: Sequence[str] | None = None, per_minute: int = 0) -> Key:
@@ -67,6 +70,9 @@ def digest(text: str) -> bytes:
 def read_keys(path: str | Path) -> list[Key]:
     """Keys from a TOML file: tables `[[key]]` with `name`, `key`, and if wanted `models` and `per_minute`.
 
+    One with `origins` stands in pages of those origins, and is a restricted one: it must name its models, and may have
+    `visitor_per_minute`, `max_tokens` and `proxies` (see `Restriction`).
+
     Raises:
         NotFoundError: there is no such file.
         ConfigError: it is something else, or a field is unknown or of another kind.
@@ -82,18 +88,38 @@ def read_keys(path: str | Path) -> list[Key]:
         raise ConfigError("{path} holds no keys", hint="Write a table [[key]] with name and key for each.", path=path)
     keys = []
     for number, table in enumerate(tables, 1):
-        kinds = {"name": str, "key": str, "models": list, "per_minute": int}
-        wrong = [n for n, v in table.items() if n not in kinds or not isinstance(v, kinds[n]) or isinstance(v, bool)]
-        if wrong or "key" not in table or not all(isinstance(m, str) for m in table.get("models", [])):
+        wrong = [name for name, value in table.items() if not _fits(name, value)]
+        if wrong or "key" not in table:
             raise ConfigError(
-                "{path}: key {number} has {wrong}; expected name, key, models (a list) and per_minute (a number)",
+                "{path}: key {number} has {wrong}; expected name, key, models (a list) and per_minute (a number), and "
+                "for a key in a page origins (a list), visitor_per_minute, max_tokens (numbers) and proxies (a list)",
                 path=path,
                 number=number,
                 wrong=", ".join(wrong)[:80] or "no key",
             )
-        keys.append(key_of(table["key"], table.get("name", f"key {number}"), table.get("models"),
-                           max(0, table.get("per_minute", 0))))  # fmt: skip
+        found_key = key_of(table["key"], table.get("name", f"key {number}"), table.get("models"),
+                           max(0, table.get("per_minute", 0)))  # fmt: skip
+        found_key.restriction = _restriction(table, path, number)
+        keys.append(found_key)
     return keys
+
+
+def _fits(name: str, value: object) -> bool:
+    kind = (_KINDS | _IN_PAGES).get(name)
+    if kind is None or not isinstance(value, kind) or isinstance(value, bool):
+        return False
+    return not isinstance(value, list) or all(isinstance(one, str) for one in value)
+
+
+def _restriction(table: dict[str, Any], path: str | Path, number: int) -> Restriction | None:
+    given = {name: value for name, value in table.items() if name in _IN_PAGES}
+    if given and "origins" not in given:
+        raise ConfigError("{path}: key {number} has {wrong}, and no origins", path=path, number=number,
+                          wrong=", ".join(given), hint="Only a key in a page has them; name its origins.")  # fmt: skip
+    if given and not table.get("models"):
+        raise ConfigError("{path}: key {number} has origins, and no models", path=path, number=number,
+                          hint="Everyone can read a key in a page; name the models that it may use.")  # fmt: skip
+    return Restriction(**given) if given else None
 
 
 class Keys:
@@ -101,6 +127,11 @@ class Keys:
 
     def __init__(self, keys: Sequence[Key]) -> None:
         self.keys = list(keys)
+
+    @property
+    def origins(self) -> set[str]:
+        """Those of all pages that have a key of their own."""
+        return {origin for key in self.keys if key.restriction for origin in key.restriction.origins}
 
     def find(self, authorization: str, x_api_key: str) -> Key | None:
         """The key that a request brings; None where no key is needed.
