@@ -17,15 +17,17 @@ from glassgpt.core.errors import FormatError, GlassError, NotFoundError
 _MAX_JSON = 64 << 20  # bytes; the largest index file of a known model has under 1 MB
 
 
-def write_whole(path: Path, content: str | bytes) -> None:
-    """Replace a file by a new one in one step; raises GlassError and leaves the old one when the disk refuses."""
+def write_whole(path: Path, content: str | bytes, private: bool = False) -> None:
+    """Replace a file by a new one in one step, `private` to its user alone; raises GlassError and leaves the old one when
+    the disk refuses."""
     data = content.encode() if isinstance(content, str) else content
     with refusing_disk(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         try:
             with os.fdopen(handle, "wb") as file:
-                Path(name).chmod(0o666 & ~umask())  # mkstemp's file is for its maker alone
+                if not private:  # mkstemp's file is
+                    Path(name).chmod(0o666 & ~umask())
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())

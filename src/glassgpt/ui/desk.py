@@ -11,7 +11,7 @@ from typing import Any
 
 from glassgpt.assistant.store import Store
 from glassgpt.core.errors import ConfigError, GlassError
-from glassgpt.core.files import write_whole
+from glassgpt.core.files import refusing_disk, write_whole
 from glassgpt.engine.request import sampling_settings
 from glassgpt.server.hub import Hub
 from glassgpt.ui.builds import Builds
@@ -31,20 +31,15 @@ def data_folder() -> Path:
 
 
 def page_secret(folder: Path) -> bytes:
-    """What signs the cookies of this installation; made when it is first wanted, readable by its user alone."""
+    """What signs the cookies of this installation; made when it is first wanted, readable by its user alone. Raises
+    GlassError where the disk refuses it."""
     path = folder / SECRET
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        found = path.read_bytes()
-        if len(found) >= 32:
-            return found
-        path.unlink()
-        return page_secret(folder)
-    with os.fdopen(descriptor, "wb") as file:
+    with refusing_disk(path):
+        folder.mkdir(parents=True, exist_ok=True)
+        if path.is_file() and path.stat().st_size >= 32:
+            return path.read_bytes()
         made = os.urandom(32)
-        file.write(made)
+        write_whole(path, made, private=True)
     return made
 
 
