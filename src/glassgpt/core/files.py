@@ -18,8 +18,8 @@ _MAX_JSON = 64 << 20  # bytes; the largest index file of a known model has under
 
 
 def write_whole(path: Path, content: str | bytes, private: bool = False) -> None:
-    """Replace a file by a new one in one step, `private` to its user alone; raises GlassError and leaves the old one when
-    the disk refuses."""
+    """Replace a file by a new one in one step, `private` to its user alone; raises GlassError and leaves the old one
+    when the disk refuses."""
     data = content.encode() if isinstance(content, str) else content
     with refusing_disk(path):
         path.parent.mkdir(parents=True, exist_ok=True)
