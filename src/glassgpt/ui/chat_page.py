@@ -30,6 +30,7 @@ class ChatPage:
         self.conversation = conversation
         self.list = ConversationList(window, self.open, self.delete)
         self.settings = ChatSettings(window, self._chosen)
+        self._showing = asyncio.Lock()  # what was read first is shown first: an older state must not come last
 
     def build(self) -> None:
         """The elements."""
@@ -64,19 +65,19 @@ class ChatPage:
 
     async def open(self, conversation: str) -> None:
         """Show a conversation."""
-        try:
-            found = await asyncio.to_thread(self._read, conversation)
-        except GlassError as error:
-            self.window.tell_error(error)
-            self.start_new()
-            return
-        about, path, siblings, feedback = found
-        self.conversation = conversation
-        self.settings.show(about.persona or about.model)
-        self.window.address(chat=conversation)
-        self.list.mark(conversation)
-        last = await asyncio.to_thread(self._views, path[-FIRST:], siblings, feedback)
-        self.view.show({"conversation": conversation, "messages": last, "note": self._note()})
+        async with self._showing:
+            try:
+                about, path, siblings, feedback = await asyncio.to_thread(self._read, conversation)
+            except GlassError as error:
+                self.window.tell_error(error)
+                self.start_new()
+                return
+            self.conversation = conversation
+            self.settings.show(about.persona or about.model)
+            self.window.address(chat=conversation)
+            self.list.mark(conversation)
+            last = await asyncio.to_thread(self._views, path[-FIRST:], siblings, feedback)
+            self.view.show({"conversation": conversation, "messages": self._up_to_date(last), "note": self._note()})
         until = len(path) - FIRST
         while until > 0 and self.conversation == conversation:
             part = path[max(0, until - MORE) : until]
@@ -115,11 +116,21 @@ class ChatPage:
 
     async def _put(self, message: str) -> None:
         """Show one message anew."""
-        one = await asyncio.to_thread(self.store.message, message)
-        siblings = await asyncio.to_thread(self.store.siblings, message)
-        feedback = await asyncio.to_thread(self.store.feedback, one.conversation)
-        if one.conversation == self.conversation:
-            self.view.put(self._view(one, siblings, next((f for f in feedback if f.message == message), None)))
+        async with self._showing:
+            one = await asyncio.to_thread(self.store.message, message)
+            siblings = await asyncio.to_thread(self.store.siblings, message)
+            feedback = await asyncio.to_thread(self.store.feedback, one.conversation)
+            if one.conversation == self.conversation:
+                own = next((f for f in feedback if f.message == message), None)
+                self.view.put(*self._up_to_date([self._view(one, siblings, own)]))
+
+    def _up_to_date(self, views: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """With all that the reply in progress has by now, so that what is told of it next follows on it."""
+        writing = self.talks.writing.get(self.conversation or "")
+        for view in views:
+            if writing is not None and view["id"] == writing.message:
+                view["blocks"] = list(writing.stream.blocks)
+        return views
 
     def _greeting(self) -> dict[str, Any]:
         words, entry = self.window.words, self.desk.hub.entry(self.settings.model)
