@@ -135,8 +135,6 @@ def test_a_sliding_window_shows_in_the_pattern(tmp_path):
 
 
 def test_an_encoder_is_traced_as_transformers_has_it(tmp_path):
-    from glassgpt.formats.bert_folder import read_bert  # noqa: F401  (the names of its files are its own business)
-
     torch.manual_seed(0)
     config = transformers.BertConfig(vocab_size=97, hidden_size=48, num_hidden_layers=2, num_attention_heads=4,
                                      intermediate_size=80, max_position_embeddings=40, type_vocab_size=1,

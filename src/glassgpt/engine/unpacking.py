@@ -1,7 +1,7 @@
 """The way back from `packing`: the weights that the compiled step computes with, as the tensors of `model.gpt`.
 
-Those of 4 and 8 bits come back as the numbers that they stand for, not as those that they were made from: who looks into
-a model sees the one that answers.
+Those of 4 and 8 bits come back as the numbers that they stand for, not as those that they were made from: who looks
+into a model sees the one that answers.
 """
 
 from __future__ import annotations

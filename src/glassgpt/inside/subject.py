@@ -34,7 +34,8 @@ _making = threading.Lock()
 
 def network_of(model: LanguageModel | GPT) -> GPT:
     """The network in torch that computes as the model does. One that runs in the engine is unpacked when it is first
-    looked into, with the numbers that its weights of fewer bits stand for, in float32; it stays as long as the model."""
+    looked into, with the numbers that its weights of fewer bits stand for, in float32; it stays as long as the
+    model."""
     if isinstance(model, GPT):
         return model
     engine = engine_network(model)

@@ -3,8 +3,8 @@
     logits, trace = run_with_trace(model, "The capital of France is")
     trace["blocks.3.attn.pattern"]                                      # [B, H, T, S]
 
-Shapes: B sequences, T positions, S positions that are read from, C width, H query heads, K key/value heads, D head width,
-M the MLP's inside, V vocabulary.
+Shapes: B sequences, T positions, S positions that are read from, C width, H query heads, K key/value heads, D head
+width, M the MLP's inside, V vocabulary.
 
     embed                  [B, T, C]     token vectors, before positions are added
     blocks.3.resid_pre     [B, T, C]     the residual stream as it comes into the block

@@ -84,8 +84,8 @@ def read_by(pattern: Tensor, v: Tensor) -> Tensor:
 
 def attend_seen(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float | None, probe: Probe,
                 place: str) -> Tensor:  # fmt: skip
-    """`attend` step by step, each step offered to `probe`: `q` and `k` (as they meet, so after norms and rotation), `v`,
-    `pattern`, and `z`, what each head read."""
+    """`attend` step by step, each step offered to `probe`: `q` and `k` (as they meet, so after norms and rotation),
+    `v`, `pattern`, and `z`, what each head read."""
     q, k, v = (probe(place + name, value) for name, value in (("q", q), ("k", k), ("v", v)))
     pattern = probe(place + "pattern", attention_pattern(q, k, mask, scale))
     return probe(place + "z", read_by(pattern, v))
