@@ -18,6 +18,7 @@ from glassgpt.inside.attribute import attribute
 from glassgpt.inside.heads import head_scores, pattern_scores, summarise
 from glassgpt.inside.lens import logit_lens
 from glassgpt.inside.neurons import top_tokens
+from glassgpt.inside.opened import Opened
 from glassgpt.inside.steps import decide, read_steps
 from glassgpt.inside.subject import network_of, token_text
 from glassgpt.inside.trace import run_with_trace
@@ -301,3 +302,18 @@ def test_a_summary_is_of_the_pattern(tiny):
     assert found.previous == pytest.approx(np.mean([rows[i, i - 1] for i in range(1, len(rows))]), abs=1e-5)
     bits = [-(r[r > 0] * np.log2(r[r > 0])).sum() for r in rows[1:]]
     assert found.entropy == pytest.approx(np.mean(bits), abs=1e-3)
+
+
+def test_a_text_that_is_open_shows_what_a_trace_holds(tiny):
+    opened = Opened(tiny, tiny.encode(TEXT))
+    _, trace = run_with_trace(tiny, TEXT)
+    assert opened.tokens == trace.tokens
+    for layer, head in ((0, 0), (1, 3), (2, 1)):
+        assert (opened.pattern(layer, head) - trace[f"blocks.{layer}.attn.pattern"][0, head]).abs().max() < 1e-6
+    assert opened.steps(3, 2) == read_steps(tiny, TEXT, 2, 3)
+    own, whole = opened.lens(2, 5, 3), logit_lens(tiny, TEXT, 3)
+    for layer in range(4):
+        for a, b in zip(own.readings[layer], whole.readings[layer][2:5], strict=True):
+            assert a.divergence == pytest.approx(b.divergence, rel=1e-4, abs=1e-6)
+    with pytest.raises(ConfigError, match="head"):
+        opened.pattern(0, 4)

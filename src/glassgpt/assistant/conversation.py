@@ -112,8 +112,13 @@ class Chat:
 
     def _begin(self, messages: list[Message]) -> tuple[Fitted, Iterator[Piece]]:
         """What of the conversation goes to the model, and the reply's pieces."""
-        fitted = fit(self, messages, self.model.context_length, self._reserve())
+        fitted = self.fitted(messages)
         return fitted, self._written(fitted.ids)
+
+    def fitted(self, messages: list[Message]) -> Fitted:
+        """What the model is given to answer the last of these messages; no ids where it is not asked. Raises
+        InputError."""
+        return fit(self, messages, self.model.context_length, self._reserve())
 
     def _written(self, ids: list[int]) -> PieceStream:
         return self.model.stream_pieces(

@@ -61,17 +61,26 @@ def logit_lens(model: LanguageModel, prompt: Prompt, top: int = 5, *, start: int
         InputError: the prompt cannot be read, or there is no such place.
         ConfigError: `top` is out of range, or the lens is another model's.
     """
-    check_int("top", top, 1, MOST_ALTERNATIVES)
     network, ids = network_of(model), ids_of(model, prompt)
     stop = len(ids) if stop is None else stop
     if not 0 <= start < stop <= len(ids):
         raise InputError("place {place} is not among {count} tokens", place=start, count=len(ids))
-    if tuned is not None:
-        tuned.check(network)
     with torch.no_grad():
         streams = residual_streams(network, ids[:stop], start)
-        rows = [_read(model, network, stream, streams[-1], top, tuned, layer) for layer, stream in enumerate(streams)]
-    tokens = tuple(token_text(model.tokenizer, id) for id in ids[start:stop])
+    return read_streams(model, streams, ids[start:stop], top, start, tuned)
+
+
+@torch.no_grad()
+def read_streams(model: LanguageModel, streams: Sequence[Tensor], ids: Sequence[int], top: int, start: int,
+                 tuned: TunedLens | None = None) -> Lens:  # fmt: skip
+    """`logit_lens` of streams [T, C] that were computed already, of the places whose `ids` are given; raises
+    ConfigError."""
+    check_int("top", top, 1, MOST_ALTERNATIVES)
+    network = network_of(model)
+    if tuned is not None:
+        tuned.check(network)
+    rows = [_read(model, network, stream, streams[-1], top, tuned, layer) for layer, stream in enumerate(streams)]
+    tokens = tuple(token_text(model.tokenizer, id) for id in ids)
     return Lens(tokens, start, tuple(rows), tuned is not None)
 
 
