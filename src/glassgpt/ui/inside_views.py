@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Mapping
+from itertools import takewhile
 from typing import Any
 
 import numpy as np
@@ -148,9 +149,10 @@ def switches(reply: Reply, place: int, given: Mapping[str, Any], language: str) 
     model = opened.model
     ends, stops = model.template.stop_ids(model.tokenizer), model.template.stop_strings
     both = [
-        "".join(piece.text for piece in answer_with(model, ids, parts, AGAIN, ends=ends, stops=stops, temperature=0.0))
+        "".join(piece.text for piece in takewhile(
+            lambda _: reply.going(), answer_with(model, ids, parts, AGAIN, ends=ends, stops=stops, temperature=0.0)))
         for parts in (Switches(), off)
-    ]
+    ]  # fmt: skip
     said = say("The likeliest token here is “{token}” instead of “{before}”; the distributions are {bits:.2f} bits "
                "apart.", language, token=visible(found.after.text), before=visible(found.before.text),
                bits=found.divergence)  # fmt: skip
