@@ -1,0 +1,340 @@
+"""From matches of tokens to spans of a text: which of its characters stand word for word in the data, and where.
+
+Matches are found by tokens, and a text that is quoted out of the middle of a row may be cut into other tokens at its
+two edges: its first word lacks the space before it, and Chinese characters may be cut within. So a match is widened by
+bytes, at each place, up to the first difference; in alphabets with spaces never into the middle of a word.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glassgpt.core.errors import InputError
+from glassgpt.inside.suffix_array import REACH, UNKNOWN, Found, Ints, SuffixArray
+from glassgpt.text.tokenizer import Tokenizer
+
+MOST_CHARACTERS = 100_000
+MOST_UNKNOWN = 100  # different characters that a tokenizer lacks
+BITS_PER_BYTE, SURE = 0.8, 7  # see `least_span`
+EDGE = 2  # tokens at either end of a span that may be cut otherwise than in the data
+LOOKED_AT = 16  # places of a match at which its edges are looked at
+
+Kind = Literal["memorised", "retrieved", "composed"]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a span stands in the training data: the source, the row in it, and how many tokens stand before the span in
+    what was made of the row (`document` counts those). `part` says whether it is in the "question", the "answer" or
+    "both", and is None where all is learned. `before` and `after` are what stands around it."""
+
+    source: str
+    row: int
+    document: int
+    offset: int
+    part: Literal["question", "answer", "both"] | None
+    before: str
+    after: str
+
+
+@dataclass(frozen=True)
+class Match:
+    """A maximal span of the text that stands word for word in the training data.
+
+    Attributes:
+        start, end: its characters.
+        first, tokens: the first of the text's tokens that match and how many do, before widening.
+        count: how often these tokens stand in the data; where only the widening makes it long enough, how many of the
+            first `LOOKED_AT` places say all of it.
+        places: the first of them, those that say the whole span before those that lack something at its edges.
+    """
+
+    start: int
+    end: int
+    first: int
+    tokens: int
+    count: int
+    places: tuple[Place, ...]
+
+
+@dataclass(frozen=True)
+class Quote:
+    """A span of the text that stands word for word in a passage that was handed in: its characters, the passage's
+    number from 0 and its source, and at which of the passage's characters it stands first."""
+
+    start: int
+    end: int
+    passage: int
+    source: str
+    offset: int
+
+
+@dataclass(frozen=True)
+class Span:
+    """A piece of the text, from character `start` up to `end`. A retrieved one has its `quote`, and in `matches` what
+    of it stands in the training data too; a memorised one has its match there; a composed one has neither."""
+
+    start: int
+    end: int
+    kind: Kind
+    matches: tuple[Match, ...] = ()
+    quote: Quote | None = None
+
+
+class Asked:
+    """A text as tokens and bytes.
+
+    Attributes:
+        text: as the tokenizer sees it: one that normalises (NFC) may change it, and all offsets are of this one.
+        symbols: the ids plus 1, [T]; `UNKNOWN` for a character that the tokenizer lacks.
+        edges: at which byte each token begins, and the end, [T + 1].
+    """
+
+    def __init__(self, text: str, tokenizer: Tokenizer) -> None:
+        if not text.strip():
+            raise InputError("the text is empty", hint="Give a reply, or a part of one.")
+        if len(text) > MOST_CHARACTERS:
+            raise InputError(
+                "the text has {count:,} characters; at most {limit:,} can be asked about",
+                hint="Give a part of it.", count=len(text), limit=MOST_CHARACTERS,
+            )  # fmt: skip
+        symbols: list[int] = []
+        pieces: list[bytes] = []
+        for known, part in _parts(text, tokenizer):
+            if not known:
+                symbols.append(UNKNOWN)
+                pieces.append(part.encode("utf-8", "replace"))
+                continue
+            ids = tokenizer.encode_segment(part, after="text" if symbols else "start")
+            said = [tokenizer.token_bytes(i) for i in ids]
+            if said and b"".join(said) == b" " + part.encode():  # a tokenizer that puts a space before a text
+                said[0] = said[0][1:]
+            symbols += [i + 1 for i in ids]
+            pieces += said
+        if len(symbols) > REACH:
+            raise InputError(
+                "the text has {count:,} tokens; at most {limit:,} can be asked about",
+                hint="Give a part of it.", count=len(symbols), limit=REACH,
+            )  # fmt: skip
+        self.symbols = np.array(symbols, np.int64)
+        self.bytes = b"".join(pieces)
+        self.text = self.bytes.decode("utf-8", "replace")
+        self.edges = np.concatenate([[0], np.cumsum([len(piece) for piece in pieces])]).astype(np.int64)
+        begun = (np.frombuffer(self.bytes, np.uint8) & 0xC0) != 0x80
+        self._begun = np.concatenate([[0], np.cumsum(begun)])  # characters that began before each byte
+        self._boundary = np.append(begun, True)
+
+    def character_from(self, byte: int) -> int:
+        """The first character that begins at this byte or after it."""
+        return int(self._begun[byte])
+
+    def character_to(self, byte: int) -> int:
+        """The character before which all bytes are whole characters and lie before this byte."""
+        return int(self._begun[byte]) - int(not self._boundary[byte])
+
+    def characters(self) -> tuple[Ints, Ints]:
+        """The character that each token begins at, rounded up, and the one that it ends before, rounded down, [T]."""
+        begun = self._begun.astype(np.int64)
+        return begun[self.edges[:-1]], begun[self.edges[1:]] - ~self._boundary[self.edges[1:]]
+
+
+def least_span(tokens: int, bytes_per_token: float) -> int:
+    """How many tokens a span needs to be called memorised, of data with so many.
+
+    A good language model needs some 0.8 bits for a byte of English or Chinese, so text that is as usual as possible
+    still has 2^(0.8 b) ways to go on for b bytes. Among so many tokens of data, a span of b bytes stands at a given
+    place by chance with at most a probability of tokens / 2^(0.8 b). The span is as long as makes that one in 2^7:
+    11 tokens of 4 bytes for 100 million tokens, 33 letters of Shakespeare for a tokenizer of characters.
+    """
+    return max(2, math.ceil((math.log2(max(2, tokens)) + SURE) / (BITS_PER_BYTE * max(bytes_per_token, 0.1))))
+
+
+def find_matches(
+    array: SuffixArray,
+    asked: Asked,
+    found: Found,
+    tokenizer: Tokenizer,
+    least: int,
+    places: int,
+    where: Callable[[int, int], Place],
+) -> list[Match]:
+    """All maximal spans of at least `least` tokens, in order. `where` tells of a place in the sorted text, and a number
+    of tokens from there on, what it is."""
+    length = found.longest
+    ends = np.arange(len(length)) + length
+    maximal = ends > np.concatenate([[0], ends[:-1]])
+    short = max(least - 2 * EDGE, (least + 1) // 2)
+    at = np.flatnonzero(maximal & (length >= short))
+    if not len(at):
+        return []
+    begins, stops = array.ranges(asked.symbols, found, at, length[at])
+    counts = (stops - begins).sum(axis=1)
+    matches: list[Match] = []
+    for row, first in enumerate(at.tolist()):
+        last = first + int(length[first])
+        stands = array.starts(begins[row], stops[row], max(places, LOOKED_AT))
+        spans = [_widened(array, asked, tokenizer, first, last, place) for place in stands.tolist()]
+        start, end = max(spans, key=lambda span: span[1] - span[0])
+        whole = [place for place, span in zip(stands.tolist(), spans, strict=True) if span == (start, end)]
+        count = int(counts[row])
+        if last - first < least:
+            if _tokens_in(asked, start, end) < least:
+                continue
+            count, shown = len(whole), whole
+        else:
+            shown = whole + [place for place in stands.tolist() if place not in whole]
+        told = tuple(where(place, last - first) for place in shown[:places])
+        matches.append(Match(start, end, first, last - first, count, told))
+    return [m for i, m in enumerate(matches) if not _within(m, i, matches)]
+
+
+def find_quotes(text: str, passages: Sequence[tuple[str, str]]) -> list[Quote]:
+    """All maximal spans that stand in a passage, (source, text) each, and are too long to do so by chance; by
+    characters."""
+    total = sum(len(passage.encode("utf-8", "replace")) for _, passage in passages)
+    if total > 4 * MOST_CHARACTERS:
+        raise InputError(
+            "the passages have {count:,} bytes; at most {limit:,} can be compared",
+            hint="Give those that the reply was written from.", count=total, limit=4 * MOST_CHARACTERS,
+        )  # fmt: skip
+    if not total:
+        return []
+    least = least_span(total, 1.0)
+    array = SuffixArray.of([_points(passage) for _, passage in passages], reach=max(2, len(text)))
+    found = array.match(_points(text))
+    length = found.longest
+    ends = np.arange(len(length)) + length
+    at = np.flatnonzero(ends > np.concatenate([[0], ends[:-1]]))
+    begins = np.cumsum([0, *(len(passage) + 1 for _, passage in passages)])
+    quotes: list[Quote] = []
+    for first in at.tolist():
+        start, end = _whole_words(text, first, int(ends[first]), limit=(int(ends[first]), first))
+        if len(text[start:end].strip().encode("utf-8", "replace")) < least:
+            continue
+        low, high = array.ranges(_points(text), found, np.array([first]), length[[first]])
+        place = int(array.starts(low[0], high[0], 1)[0])
+        passage = int(np.searchsorted(begins, place, side="right")) - 1
+        quotes.append(Quote(start, end, passage, passages[passage][0], place - int(begins[passage]) + start - first))
+    return quotes
+
+
+def tile(length: int, matches: Sequence[Match], quotes: Sequence[Quote]) -> list[Span]:
+    """A text of `length` characters in spans that cover it, in order. Where two overlap the longer has the characters;
+    what was retrieved goes before what was memorised."""
+    match_of, quote_of = _owners(length, matches), _owners(length, quotes)
+    label = np.where(quote_of >= 0, len(matches) + quote_of, match_of)
+    cuts = [0, *(np.flatnonzero(label[1:] != label[:-1]) + 1).tolist(), length]
+    spans: list[Span] = []
+    for start, end in zip(cuts[:-1], cuts[1:], strict=True):
+        if quote_of[start] >= 0:
+            also = tuple(m for m in matches if m.start < end and m.end > start)
+            spans.append(Span(start, end, "retrieved", also, quotes[quote_of[start]]))
+        elif match_of[start] >= 0:
+            spans.append(Span(start, end, "memorised", (matches[match_of[start]],)))
+        else:
+            spans.append(Span(start, end, "composed"))
+    return spans
+
+
+def _parts(text: str, tokenizer: Tokenizer) -> list[tuple[bool, str]]:
+    """The text cut at characters that the tokenizer cannot express, which so stand nowhere in its data."""
+    unknown: set[str] = set()
+    while True:
+        known = "".join(c for c in text if c not in unknown) if unknown else text
+        try:
+            tokenizer.encode_segment(known)
+            break
+        except InputError as error:
+            position = error.facts.get("position")
+            if position is None or len(unknown) == MOST_UNKNOWN:
+                raise
+            unknown.add(known[position])
+    parts: list[tuple[bool, str]] = []
+    for character in text if unknown else ():
+        if character in unknown or not parts or not parts[-1][0]:
+            parts.append((character not in unknown, character))
+        else:
+            parts[-1] = (True, parts[-1][1] + character)
+    return parts or [(True, text)]
+
+
+def _widened(
+    array: SuffixArray, asked: Asked, tokenizer: Tokenizer, first: int, last: int, place: int
+) -> tuple[int, int]:
+    """The characters that tokens `first` up to `last` and the bytes beside them have in common with the text at
+    `place`."""
+    begin, end = int(asked.edges[first]), int(asked.edges[last])
+    start, stop = begin, end
+    at = place
+    while at > 0 and (piece := _piece(array, tokenizer, at - 1)):
+        same = _common(asked.bytes[max(0, start - len(piece)) : start][::-1], piece[::-1])
+        start, at = start - same, at - 1
+        if same < len(piece):
+            break
+    at = place + last - first
+    while piece := _piece(array, tokenizer, at):
+        same = _common(asked.bytes[stop : stop + len(piece)], piece)
+        stop, at = stop + same, at + 1
+        if same < len(piece):
+            break
+    core = asked.character_from(begin), asked.character_to(end)
+    return _whole_words(asked.text, asked.character_from(start), asked.character_to(stop), limit=core)
+
+
+def _piece(array: SuffixArray, tokenizer: Tokenizer, place: int) -> bytes:
+    """What the symbol at a place says: nothing for the end of a document and for structure."""
+    symbol = int(array.text[place])
+    return tokenizer.token_bytes(symbol - 1) if symbol else b""
+
+
+def _common(one: bytes, other: bytes) -> int:
+    length = min(len(one), len(other))
+    return next((i for i in range(length) if one[i] != other[i]), length)
+
+
+def _whole_words(text: str, start: int, end: int, limit: tuple[int, int]) -> tuple[int, int]:
+    """The span without the parts of words at its edges; it begins no later than the first limit and ends no earlier
+    than the second."""
+    while start < min(limit[0], end) and _in_word(text, start):
+        start += 1
+    while end > max(limit[1], start) and _in_word(text, end):
+        end -= 1
+    return start, end
+
+
+def _in_word(text: str, at: int) -> bool:
+    """Whether a word of letters goes on across this place; Chinese has no such."""
+    return 0 < at < len(text) and all(c.isalnum() and ord(c) < 0x2E80 for c in text[at - 1 : at + 1])
+
+
+def _tokens_in(asked: Asked, start: int, end: int) -> int:
+    """How many whole tokens lie between two characters."""
+    begin, stop = asked.characters()
+    return int(((begin >= start) & (stop <= end) & (begin < stop)).sum())
+
+
+def _within(match: Match, place: int, matches: list[Match]) -> bool:
+    """Whether another match covers this one; of two that are the same the first stays."""
+    return any(
+        m.start <= match.start and match.end <= m.end and ((m.start, m.end) != (match.start, match.end) or i < place)
+        for i, m in enumerate(matches)
+        if i != place
+    )
+
+
+def _owners(length: int, spans: Sequence[Match] | Sequence[Quote]) -> NDArray[np.int64]:
+    owner = np.full(length, -1, np.int64)
+    for i in sorted(range(len(spans)), key=lambda i: spans[i].end - spans[i].start):
+        owner[spans[i].start : spans[i].end] = i
+    return owner
+
+
+def _points(text: str) -> Ints:
+    """The characters as numbers from 1 on."""
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4").astype(np.int64) + 1
