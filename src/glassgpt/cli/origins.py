@@ -25,7 +25,7 @@ def add_parser(verbs: Any, common: argparse.ArgumentParser, language: str) -> No
         "origins", parents=[common], help=say("show which training rows say the same as a reply", language)
     )
     parser.add_argument("folder", metavar="RUN", help=say("the folder of a run that was trained here", language))
-    parser.add_argument("text", metavar="TEXT", help=say("a reply or another text; - reads it from the input", language))
+    parser.add_argument("text", metavar="TEXT", help=say("a reply or another text; - reads standard input", language))
     parser.add_argument(
         "--least", type=int, metavar="N",
         help=say("tokens that a span needs to be called memorised (default: by the size of the data)", language),
@@ -71,7 +71,8 @@ def _show(found: Explanation, language: str) -> None:
     print()
     shares = {kind: f"{share:.0%}" for kind, share in found.shares.items()}
     print(say("memorised {memorised}, retrieved {retrieved}, composed {composed} of the characters; a span has {least} "
-              "tokens or more ({ms} ms)", language, least=found.least, ms=round(found.seconds * 1e3), **shares))  # fmt: skip
+              "tokens or more ({ms} ms)", language, least=found.least, ms=round(found.seconds * 1e3),
+              **shares))  # fmt: skip
     for remark in found.notes:
         print(remark.text(language))
     for span in found.spans:
@@ -92,7 +93,7 @@ def _show(found: Explanation, language: str) -> None:
             print(words)
             for place in match.places:
                 print("    " + _place(place, language))
-                print(f"        …{_line(place.before)}【{_line(found.text[match.start : match.end])}】{_line(place.after)}…")
+                print(f"        …{_line(place.before)}【{_line(place.text)}】{_line(place.after)}…")
     if found.nearest:
         print()
         print(say("Nearest rows for the rest:", language))

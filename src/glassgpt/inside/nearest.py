@@ -2,7 +2,7 @@
 
 At each place of such a text the longest run of tokens that the data has anywhere is looked up, and the rows that have
 it are given log2(tokens in the data / times it occurs): the bits that it would take to name one of its places. So what
-is rare counts for much, and what every row says for little (as in inverse document frequency, Sparck Jones 1972).
+is rare counts for much, as in inverse document frequency (Sparck Jones 1972), and what is worth under 7 bits for nothing.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from glassgpt.inside.spans import Asked
+from glassgpt.inside.spans import SURE, Asked
 from glassgpt.inside.suffix_array import Found, Ints, SuffixArray
 
 OCCURRENCES = 20_000  # read for one text, of the rarest runs first; what is commoner tells rows hardly apart
@@ -61,6 +61,7 @@ def find_nearest(
     low, high = array.ranges(asked.symbols, found, at, length[at])
     counts = (high - low).sum(axis=1)
     rarest = np.lexsort((at, counts))
+    rarest = rarest[counts[rarest] << SURE <= len(array.order)]
     rarest = rarest[np.cumsum(counts[rarest]) <= OCCURRENCES]
     stands = [array.starts(low[i], high[i], OCCURRENCES) for i in rarest]
     if not stands:
@@ -106,4 +107,3 @@ def _shared(asked: Asked, at: Ints, length: Ints, counts: Ints) -> tuple[Shared,
             if start < end:
                 found.append(Shared(start, end, count))
     return tuple(found)
-

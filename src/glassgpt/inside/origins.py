@@ -13,6 +13,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -195,9 +196,7 @@ class Origins:
         first, last = asked.characters()
         rest = composed[first] & composed[np.maximum(last - 1, 0)]
         near = find_nearest(index.array, index.begins, asked, found, rest, nearest)
-        rows = tuple(
-            self._row(shards, index, n.document, n.symbol, n.score, n.shared) for n in near
-        )
+        rows = tuple(self._row(shards, index, n.document, n.symbol, n.score, n.shared) for n in near)
         return Explanation(asked.text, tuple(spans), tuple(matches), rows, least, len(asked.symbols), self.notes,
                            time.perf_counter() - began)  # fmt: skip
 
@@ -213,7 +212,7 @@ class Origins:
         ids, mask = shards.tokens(begin, end), shards.mask(begin, end)
         cuts = [0, *(np.flatnonzero(mask[1:] != mask[:-1]) + 1).tolist(), end - begin]
         parts = [RowPart(self._tokenizer.decode(ids[a:b].tolist()), bool(mask[a]))
-                 for a, b in zip(cuts[:-1], cuts[1:], strict=True) if a < b]  # fmt: skip
+                 for a, b in pairwise(cuts) if a < b]  # fmt: skip
         return [part for part in parts if part.text]
 
     def _opened(self) -> tuple[Shards, Index]:
@@ -229,7 +228,8 @@ class Origins:
         before = self._tokenizer.decode(shards.tokens(max(begin, at - _AROUND), at).tolist())
         after = self._tokenizer.decode(shards.tokens(at + length, min(end, at + length + _AROUND)).tolist())
         part = _part(shards, begin, end, at, at + length)
-        return Place(origin.source, origin.row, document, at - begin, part, before, after)
+        said = self._tokenizer.decode(shards.tokens(at, at + length).tolist())
+        return Place(origin.source, origin.row, document, at - begin, part, before, said, after)
 
     def _row(
         self, shards: Shards, index: Index, document: int, symbol: int, score: float, shared: tuple[Shared, ...]
@@ -242,9 +242,7 @@ class Origins:
         return NearRow(origin.source, origin.row, document, at - begin, round(score, 2), shared, text)
 
 
-def _part(
-    shards: Shards, begin: int, end: int, start: int, stop: int
-) -> Literal["question", "answer", "both"] | None:
+def _part(shards: Shards, begin: int, end: int, start: int, stop: int) -> Literal["question", "answer", "both"] | None:
     """In which part of a conversation a span lies, by what is learned of it."""
     if not shards.manifest.masked or shards.mask(begin, end)[1:].all():  # a plain text is learned but for its first
         return None
@@ -268,6 +266,8 @@ def _notes(run: Run) -> list[Sentence]:
     if not base or Path(base).parent == run.folder:  # a build's own network with random weights
         return []
     return [
-        Sentence("only the rows that this run was taught are searched: what its base {base} was trained on is not here",
-                 base=Path(base).name)  # fmt: skip
+        Sentence(
+            "only the rows that this run was taught are searched: what its base {base} was trained on is not here",
+            base=Path(base).name,
+        )
     ]

@@ -139,7 +139,9 @@ def build_index(
     symbols = len(shards) + shards.documents
     with new_folder(folder) as temporary:
         said = 0
-        with _npy(temporary / _TEXT, np.dtype("<u2" if tokenizer.vocab_size < 1 << 16 else "<u4"), symbols + PAD) as put:
+        with _npy(
+            temporary / _TEXT, np.dtype("<u2" if tokenizer.vocab_size < 1 << 16 else "<u4"), symbols + PAD
+        ) as put:
             for ids in _symbols(shards):
                 said += int(lengths[ids[ids > 0] - 1].sum())
                 put(ids)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -32,7 +33,8 @@ Kind = Literal["memorised", "retrieved", "composed"]
 class Place:
     """Where a span stands in the training data: the source, the row in it, and how many tokens stand before the span in
     what was made of the row (`document` counts those). `part` says whether it is in the "question", the "answer" or
-    "both", and is None where all is learned. `before` and `after` are what stands around it."""
+    "both", and is None where all is learned. `text` is what the matching tokens say there, `before` and `after` what
+    stands around them."""
 
     source: str
     row: int
@@ -40,6 +42,7 @@ class Place:
     offset: int
     part: Literal["question", "answer", "both"] | None
     before: str
+    text: str
     after: str
 
 
@@ -231,7 +234,7 @@ def tile(length: int, matches: Sequence[Match], quotes: Sequence[Quote]) -> list
     label = np.where(quote_of >= 0, len(matches) + quote_of, match_of)
     cuts = [0, *(np.flatnonzero(label[1:] != label[:-1]) + 1).tolist(), length]
     spans: list[Span] = []
-    for start, end in zip(cuts[:-1], cuts[1:], strict=True):
+    for start, end in pairwise(cuts):
         if quote_of[start] >= 0:
             also = tuple(m for m in matches if m.start < end and m.end > start)
             spans.append(Span(start, end, "retrieved", also, quotes[quote_of[start]]))

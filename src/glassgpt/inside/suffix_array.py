@@ -9,6 +9,7 @@ symbols is found exactly, by a search in every part.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,7 +48,9 @@ def sort_suffixes(window: NDArray[np.unsignedinteger], count: int, reach: int = 
     key >>= np.uint64(place_bits)
     first = _changes(key)
     del key
-    group = np.maximum.accumulate(np.where(first, np.arange(n, dtype=np.int32), 0))  # where its equals begin, in `order`
+    group = np.maximum.accumulate(
+        np.where(first, np.arange(n, dtype=np.int32), 0)
+    )  # where its equals begin, in `order`
     rank = np.empty(n, np.int32)
     rank[order] = group + 1  # 0 is for what lies beyond the end
     active = np.flatnonzero(_shared(first)).astype(np.int32)
@@ -116,7 +119,7 @@ def _chunks(group: NDArray[np.int32]) -> list[tuple[int, int]]:
                 following = np.searchsorted(starts, cuts[-1], side="right")
                 cut = int(starts[following]) if following < len(starts) else len(group)
         cuts.append(cut)
-    return list(zip(cuts[:-1], cuts[1:], strict=True))
+    return list(pairwise(cuts))
 
 
 @dataclass(frozen=True)
