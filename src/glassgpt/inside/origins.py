@@ -225,11 +225,14 @@ class Origins:
         at = symbol - document  # a 0 follows each document
         begin, end = shards.span(document)
         origin = shards.origin(at)
-        before = self._tokenizer.decode(shards.tokens(max(begin, at - _AROUND), at).tolist())
-        after = self._tokenizer.decode(shards.tokens(at + length, min(end, at + length + _AROUND)).tolist())
+        before = self._said(shards, max(begin, at - _AROUND), at)
+        after = self._said(shards, at + length, min(end, at + length + _AROUND))
         part = _part(shards, begin, end, at, at + length)
-        said = self._tokenizer.decode(shards.tokens(at, at + length).tolist())
+        said = self._said(shards, at, at + length)
         return Place(origin.source, origin.row, document, at - begin, part, before, said, after)
+
+    def _said(self, shards: Shards, start: int, stop: int) -> str:
+        return self._tokenizer.decode(shards.tokens(start, stop).tolist()) if start < stop else ""
 
     def _row(
         self, shards: Shards, index: Index, document: int, symbol: int, score: float, shared: tuple[Shared, ...]
@@ -238,7 +241,7 @@ class Origins:
         at = symbol - document
         origin = shards.origin(at)
         start = begin if at - begin < _ROW_TOKENS // 2 else at - _AROUND
-        text = self._tokenizer.decode(shards.tokens(start, min(end, start + _ROW_TOKENS)).tolist())
+        text = self._said(shards, start, min(end, start + _ROW_TOKENS))
         return NearRow(origin.source, origin.row, document, at - begin, round(score, 2), shared, text)
 
 

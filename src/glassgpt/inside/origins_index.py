@@ -146,13 +146,11 @@ def build_index(
                 said += int(lengths[ids[ids > 0] - 1].sum())
                 put(ids)
             put(np.zeros(PAD, np.int64))
-        text = np.load(temporary / _TEXT, mmap_mode="r", allow_pickle=False)
         with _npy(temporary / _ORDER, np.dtype("<u4" if symbols < 1 << 32 else "<u8"), symbols) as put:
             for at in range(0, symbols, part):
-                window = np.array(text[at : min(at + part + reach, symbols)])
+                window = _read(temporary / _TEXT, at, min(at + part + reach, symbols))
                 put(at + sort_suffixes(window, min(part, symbols - at), reach).astype(np.int64))
                 progress(min(at + part, symbols), symbols)
-        del text  # Windows moves no folder with a mapped file in it
         files = {name: sha256(temporary / name) for name in (_TEXT, _ORDER)}
         about = About(sha256(shards.folder / MANIFEST), part, reach, symbols, said, files)
         (temporary / _ABOUT).write_text(json.dumps(asdict(about), indent=1) + "\n", encoding="utf-8")
@@ -183,6 +181,13 @@ def _npy(path: Path, dtype: np.dtype[Any], count: int) -> Iterator[Callable[[NDA
             file.write(values.astype(dtype).tobytes())
 
         yield put
+
+
+def _read(path: Path, begin: int, end: int) -> NDArray[np.unsignedinteger]:
+    """A piece of a .npy file, read and not mapped: what is mapped counts as memory of the process."""
+    mapped = np.load(path, mmap_mode="r", allow_pickle=False)
+    offset = path.stat().st_size - mapped.nbytes
+    return np.fromfile(path, mapped.dtype, end - begin, offset=offset + begin * mapped.itemsize)
 
 
 @contextmanager

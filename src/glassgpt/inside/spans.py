@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Literal
 
@@ -55,7 +55,8 @@ class Match:
         first, tokens: the first of the text's tokens that match and how many do, before widening.
         count: how often these tokens stand in the data; where only the widening makes it long enough, how many of the
             first `LOOKED_AT` places say all of it.
-        places: the first of them, those that say the whole span before those that lack something at its edges.
+        places: the first of them, those that say the whole span before those that lack something at its edges; then
+            others that say the same letters, but are cut into other tokens at an edge.
     """
 
     start: int
@@ -176,25 +177,42 @@ def find_matches(
     at = np.flatnonzero(maximal & (length >= short))
     if not len(at):
         return []
-    begins, stops = array.ranges(asked.symbols, found, at, length[at])
-    counts = (stops - begins).sum(axis=1)
-    matches: list[Match] = []
-    for row, first in enumerate(at.tolist()):
-        last = first + int(length[first])
-        stands = array.starts(begins[row], stops[row], max(places, LOOKED_AT))
-        spans = [_widened(array, asked, tokenizer, first, last, place) for place in stands.tolist()]
+    most = max(places, LOOKED_AT)
+
+    def stands(first: Ints, tokens: Ints) -> tuple[list[list[int]], Ints]:
+        """The first places of these tokens, and how many there are."""
+        begins, stops = array.ranges(asked.symbols, found, first, tokens)
+        return [array.starts(*r, most).tolist() for r in zip(begins, stops, strict=True)], (stops - begins).sum(axis=1)
+
+    all_stands, counts = stands(at, length[at])
+    kept: list[tuple[Match, list[tuple[int, int]]]] = []  # each with its places and their tokens
+    for first, tokens, here, count in zip(at.tolist(), length[at].tolist(), all_stands, counts.tolist(), strict=True):
+        spans = [_widened(array, asked, tokenizer, first, first + tokens, place) for place in here]
         start, end = max(spans, key=lambda span: span[1] - span[0])
-        whole = [place for place, span in zip(stands.tolist(), spans, strict=True) if span == (start, end)]
-        count = int(counts[row])
-        if last - first < least:
+        whole = [place for place, span in zip(here, spans, strict=True) if span == (start, end)]
+        if tokens < least:
             if _tokens_in(asked, start, end) < least:
                 continue
-            count, shown = len(whole), whole
-        else:
-            shown = whole + [place for place in stands.tolist() if place not in whole]
-        told = tuple(where(place, last - first) for place in shown[:places])
-        matches.append(Match(start, end, first, last - first, count, told))
-    return [m for i, m in enumerate(matches) if not _within(m, i, matches)]
+            count, here = len(whole), whole
+        shown = [(place, tokens) for place in [*whole, *(place for place in here if place not in whole)]]
+        kept.append((Match(start, end, first, tokens, count, ()), shown))
+    kept = [(m, shown) for i, (m, shown) in enumerate(kept) if not _within(m, i, [other for other, _ in kept])]
+    few = [(match, shown) for match, shown in kept if len(shown) < places and match.tokens > 2]
+    for skip, drop in ((1, 0), (0, 1), (1, 1)):  # the same letters, but cut into other tokens at an edge
+        if not few:
+            break
+        firsts = np.array([match.first + skip for match, _ in few])
+        lengths = np.array([match.tokens - skip - drop for match, _ in few])
+        asking = zip(few, stands(firsts, lengths)[0], firsts.tolist(), lengths.tolist(), strict=True)
+        for (match, shown), here, begin, many in asking:
+            known = {place + place_skip for place, n in shown for place_skip in range(match.tokens - n + 2)}
+            said = asked.text[match.start : match.end]
+            inner = match.start + len(said) - len(said.lstrip()), match.end - len(said) + len(said.rstrip())
+            for place in here:
+                start, end = _widened(array, asked, tokenizer, begin, begin + many, place)
+                if place not in known and start <= inner[0] and inner[1] <= end:
+                    shown.append((place, many))
+    return [replace(m, places=tuple(where(*place) for place in shown[:places])) for m, shown in kept]
 
 
 def find_quotes(text: str, passages: Sequence[tuple[str, str]]) -> list[Quote]:
