@@ -101,20 +101,20 @@ def test_200_near_misses_are_not_called_memorised(shop, rows):
         piece = cut_out(tokenizer, row.texts[-1], chance, 3 * origins.least)
         if piece is None:
             continue
-        drawn += 1
         ids = tokenizer.encode(piece)
         for at in range(chance.randrange(3), len(ids), origins.least - 3):
-            ids[at] = tokenizer.encode(chance.choice([" qj", " zx", "@", "#", "囧"]))[0]
+            ids[at] = tokenizer.encode(chance.choice(list("@#~^|")))[0]
         text = tokenizer.decode(ids)
         if "�" in text or text == piece:
             continue
+        drawn += 1
         asked = tokenizer.encode(text)
         windows = [tokenizer.decode(asked[i : i + origins.least]) for i in range(len(asked) - origins.least + 1)]
         if any(window in everything for window in windows):
             continue
         assert memorised(origins.explain(text)) == []
         missed += 1
-    assert drawn < 400
+    assert drawn < 300
 
 
 # ---- against brute force ----------------------------------------------------------------------------------------

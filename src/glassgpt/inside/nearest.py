@@ -2,7 +2,8 @@
 
 At each place of such a text the longest run of tokens that the data has anywhere is looked up, and the rows that have
 it are given log2(tokens in the data / times it occurs): the bits that it would take to name one of its places. So what
-is rare counts for much, as in inverse document frequency (Sparck Jones 1972), and what is worth under 7 bits is left out.
+is rare counts for much, as in inverse document frequency (Sparck Jones 1972), and what is worth under 7 bits for
+nothing.
 """
 
 from __future__ import annotations
