@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from glassgpt.inside.spans import SURE, Asked
+from glassgpt.inside.asked import Asked
+from glassgpt.inside.spans import SURE
 from glassgpt.inside.suffix_array import Found, Ints, SuffixArray
 
 OCCURRENCES = 20_000  # read for one text, of the rarest runs first; what is commoner tells rows hardly apart

@@ -24,9 +24,10 @@ from glassgpt.core.runs import TRAIN, Run
 from glassgpt.core.words import Sentence
 from glassgpt.data.shards import MANIFEST, Shards, open_shards
 from glassgpt.formats.place import read_tokenizer
+from glassgpt.inside.asked import Asked
 from glassgpt.inside.nearest import Shared, find_nearest
 from glassgpt.inside.origins_index import PART, Index, Progress, open_index
-from glassgpt.inside.spans import Asked, Match, Place, Span, find_matches, find_quotes, least_span, tile
+from glassgpt.inside.spans import Match, Place, Span, find_matches, find_quotes, least_span, tile
 from glassgpt.text.tokenizer import Tokenizer
 
 MOST_SHOWN = 1000  # places or rows

@@ -17,11 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glassgpt.core.errors import InputError
-from glassgpt.inside.suffix_array import REACH, UNKNOWN, Found, Ints, SuffixArray
+from glassgpt.inside.asked import MOST_CHARACTERS, Asked
+from glassgpt.inside.suffix_array import Found, Ints, SuffixArray
 from glassgpt.text.tokenizer import Tokenizer
 
-MOST_CHARACTERS = 100_000
-MOST_UNKNOWN = 100  # different characters that a tokenizer lacks
 BITS_PER_BYTE, SURE = 0.8, 7  # see `least_span`
 EDGE = 2  # tokens at either end of a span that may be cut otherwise than in the data
 LOOKED_AT = 16  # places of a match at which its edges are looked at
@@ -91,63 +90,6 @@ class Span:
     quote: Quote | None = None
 
 
-class Asked:
-    """A text as tokens and bytes.
-
-    Attributes:
-        text: as the tokenizer sees it: one that normalises (NFC) may change it, and all offsets are of this one.
-        symbols: the ids plus 1, [T]; `UNKNOWN` for a character that the tokenizer lacks.
-        edges: at which byte each token begins, and the end, [T + 1].
-    """
-
-    def __init__(self, text: str, tokenizer: Tokenizer) -> None:
-        if not text.strip():
-            raise InputError("the text is empty", hint="Give a reply, or a part of one.")
-        if len(text) > MOST_CHARACTERS:
-            raise InputError(
-                "the text has {count:,} characters; at most {limit:,} can be asked about",
-                hint="Give a part of it.", count=len(text), limit=MOST_CHARACTERS,
-            )  # fmt: skip
-        symbols: list[int] = []
-        pieces: list[bytes] = []
-        for known, part in _parts(text, tokenizer):
-            if not known:
-                symbols.append(UNKNOWN)
-                pieces.append(part.encode("utf-8", "replace"))
-                continue
-            ids = tokenizer.encode_segment(part, after="text" if symbols else "start")
-            said = [tokenizer.token_bytes(i) for i in ids]
-            if said and b"".join(said) == b" " + part.encode():  # a tokenizer that puts a space before a text
-                said[0] = said[0][1:]
-            symbols += [i + 1 for i in ids]
-            pieces += said
-        if len(symbols) > REACH:
-            raise InputError(
-                "the text has {count:,} tokens; at most {limit:,} can be asked about",
-                hint="Give a part of it.", count=len(symbols), limit=REACH,
-            )  # fmt: skip
-        self.symbols = np.array(symbols, np.int64)
-        self.bytes = b"".join(pieces)
-        self.text = self.bytes.decode("utf-8", "replace")
-        self.edges = np.concatenate([[0], np.cumsum([len(piece) for piece in pieces])]).astype(np.int64)
-        begun = (np.frombuffer(self.bytes, np.uint8) & 0xC0) != 0x80
-        self._begun = np.concatenate([[0], np.cumsum(begun)])  # characters that began before each byte
-        self._boundary = np.append(begun, True)
-
-    def character_from(self, byte: int) -> int:
-        """The first character that begins at this byte or after it."""
-        return int(self._begun[byte])
-
-    def character_to(self, byte: int) -> int:
-        """The character before which all bytes are whole characters and lie before this byte."""
-        return int(self._begun[byte]) - int(not self._boundary[byte])
-
-    def characters(self) -> tuple[Ints, Ints]:
-        """The character that each token begins at, rounded up, and the one that it ends before, rounded down, [T]."""
-        begun = self._begun.astype(np.int64)
-        return begun[self.edges[:-1]], begun[self.edges[1:]] - ~self._boundary[self.edges[1:]]
-
-
 def least_span(tokens: int, bytes_per_token: float) -> int:
     """How many tokens a span needs to be called memorised, of data with so many.
 
@@ -196,7 +138,7 @@ def find_matches(
             count, here = len(whole), whole
         shown = [(place, tokens) for place in [*whole, *(place for place in here if place not in whole)]]
         kept.append((Match(start, end, first, tokens, count, ()), shown))
-    kept = [(m, shown) for i, (m, shown) in enumerate(kept) if not _within(m, i, [other for other, _ in kept])]
+    kept = _outermost(kept)
     few = [(match, shown) for match, shown in kept if len(shown) < places and match.tokens > 2]
     for skip, drop in ((1, 0), (0, 1), (1, 1)):  # the same letters, but cut into other tokens at an edge
         if not few:
@@ -263,28 +205,6 @@ def tile(length: int, matches: Sequence[Match], quotes: Sequence[Quote]) -> list
     return spans
 
 
-def _parts(text: str, tokenizer: Tokenizer) -> list[tuple[bool, str]]:
-    """The text cut at characters that the tokenizer cannot express, which so stand nowhere in its data."""
-    unknown: set[str] = set()
-    while True:
-        known = "".join(c for c in text if c not in unknown) if unknown else text
-        try:
-            tokenizer.encode_segment(known)
-            break
-        except InputError as error:
-            position = error.facts.get("position")
-            if position is None or len(unknown) == MOST_UNKNOWN:
-                raise
-            unknown.add(known[position])
-    parts: list[tuple[bool, str]] = []
-    for character in text if unknown else ():
-        if character in unknown or not parts or not parts[-1][0]:
-            parts.append((character not in unknown, character))
-        else:
-            parts[-1] = (True, parts[-1][1] + character)
-    return parts or [(True, text)]
-
-
 def _widened(
     array: SuffixArray, asked: Asked, tokenizer: Tokenizer, first: int, last: int, place: int
 ) -> tuple[int, int]:
@@ -340,13 +260,14 @@ def _tokens_in(asked: Asked, start: int, end: int) -> int:
     return int(((begin >= start) & (stop <= end) & (begin < stop)).sum())
 
 
-def _within(match: Match, place: int, matches: list[Match]) -> bool:
-    """Whether another match covers this one; of two that are the same the first stays."""
-    return any(
-        m.start <= match.start and match.end <= m.end and ((m.start, m.end) != (match.start, match.end) or i < place)
-        for i, m in enumerate(matches)
-        if i != place
-    )
+def _outermost(kept: list[tuple[Match, list[tuple[int, int]]]]) -> list[tuple[Match, list[tuple[int, int]]]]:
+    """Without those that lie within another; of two that are the same the first stays."""
+    left, furthest = [], 0
+    for one in sorted(kept, key=lambda one: (one[0].start, -one[0].end)):
+        if one[0].end > furthest:
+            furthest = one[0].end
+            left.append(one)
+    return left
 
 
 def _owners(length: int, spans: Sequence[Match] | Sequence[Quote]) -> NDArray[np.int64]:
