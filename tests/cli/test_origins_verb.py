@@ -73,12 +73,12 @@ def test_english_and_chinese_spans_are_found_in_their_files(run, capsys, text, s
 
 
 def test_people_see_the_text_its_rows_and_what_is_near_in_both_languages(run, capsys):
-    text = "children ride free until their ninth birthday. The deck of a bicycle is green on Mondays, I guess."
+    text = "\x1b[2Jchildren ride free until their ninth birthday. The deck of a bicycle is green on Mondays, I guess."
     for language, words in {"en": ["in the training data", "row 1"], "zh": ["记住的", "第 1 行"]}.items():
         capsys.readouterr()
         assert main(["origins", run, text, "--lang", language]) == 0
         told = capsys.readouterr().out
-        assert "[1: " in told and "en.txt" in told and "【" in told
+        assert "\x1b" not in told and "[1: " in told and "en.txt" in told and "【" in told
         assert all(word in told for word in words)
 
 

@@ -273,7 +273,7 @@ def test_what_cannot_be_asked_is_told_in_both_languages(tmp_path, shop):
         (InputError, lambda: origins.explain("  ")),
         (InputError, lambda: origins.explain("x" * 100_001)),
         (InputError, lambda: origins.explain("囧" * 9000)),
-        (InputError, lambda: origins.explain("hello", retrieved=[("a", "x" * 400_001)])),
+        (InputError, lambda: origins.explain("hello", retrieved=[("a", "x" * 100_001)])),
         (ConfigError, lambda: origins.explain("hello", least=0)),
         (NotFoundError, lambda: Origins.open(tmp_path)),
         (NotFoundError, lambda: Origins.open(tmp_path / "bare")),

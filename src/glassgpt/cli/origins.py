@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _show(found: Explanation, language: str) -> None:
     numbers = {id(span): i for i, span in enumerate((s for s in found.spans if s.kind != "composed"), 1)}
-    print("".join(_marked(found.text[s.start : s.end], s, numbers.get(id(s))) for s in found.spans))
+    print("".join(_marked(_shown(found.text[s.start : s.end]), s, numbers.get(id(s))) for s in found.spans))
     print()
     shares = {kind: f"{share:.0%}" for kind, share in found.shares.items()}
     print(say("memorised {memorised}, retrieved {retrieved}, composed {composed} of the characters; a span has {least} "
@@ -120,8 +120,13 @@ def _place(place: Place, language: str) -> str:
     return told if place.part is None else f"{told} ({parts[place.part].text(language)})"
 
 
+def _shown(text: str, kept: str = "\n") -> str:
+    """Text from outside without what would steer the terminal."""
+    return "".join(c if c.isprintable() or c in kept else " " for c in text)
+
+
 def _line(text: str) -> str:
-    return "".join(c if c.isprintable() else " " for c in text)
+    return _shown(text, kept="")
 
 
 def _piped() -> str:

@@ -139,21 +139,20 @@ def find_matches(
         shown = [(place, tokens) for place in [*whole, *(place for place in here if place not in whole)]]
         kept.append((Match(start, end, first, tokens, count, ()), shown))
     kept = _outermost(kept)
+    # The same letters may be cut into other tokens at an edge.
     few = [(match, shown) for match, shown in kept if len(shown) < places and match.tokens > 2]
-    for skip, drop in ((1, 0), (0, 1), (1, 1)):  # the same letters, but cut into other tokens at an edge
-        if not few:
-            break
-        firsts = np.array([match.first + skip for match, _ in few])
-        lengths = np.array([match.tokens - skip - drop for match, _ in few])
-        asking = zip(few, stands(firsts, lengths)[0], firsts.tolist(), lengths.tolist(), strict=True)
-        for (match, shown), here, begin, many in asking:
-            known = {place + place_skip for place, n in shown for place_skip in range(match.tokens - n + 2)}
-            said = asked.text[match.start : match.end]
-            inner = match.start + len(said) - len(said.lstrip()), match.end - len(said) + len(said.rstrip())
-            for place in here:
-                start, end = _widened(array, asked, tokenizer, begin, begin + many, place)
-                if place not in known and start <= inner[0] and inner[1] <= end:
-                    shown.append((place, many))
+    inner = [(*one, skip, drop) for skip, drop in ((1, 0), (0, 1), (1, 1)) for one in few]
+    firsts = np.array([match.first + skip for match, _, skip, _ in inner], np.int64)
+    lengths = np.array([match.tokens - skip - drop for match, _, skip, drop in inner], np.int64)
+    asking = zip(inner, stands(firsts, lengths)[0], firsts.tolist(), lengths.tolist(), strict=True)
+    for (match, shown, _, _), here, begin, many in asking:
+        known = {place + skip for place, n in shown for skip in range(match.tokens - n + 2)}
+        said = asked.text[match.start : match.end]
+        letters = match.start + len(said) - len(said.lstrip()), match.end - len(said) + len(said.rstrip())
+        for place in here:
+            start, end = _widened(array, asked, tokenizer, begin, begin + many, place)
+            if place not in known and start <= letters[0] and letters[1] <= end:
+                shown.append((place, many))
     return [replace(m, places=tuple(where(*place) for place in shown[:places])) for m, shown in kept]
 
 
@@ -161,10 +160,10 @@ def find_quotes(text: str, passages: Sequence[tuple[str, str]]) -> list[Quote]:
     """All maximal spans that stand in a passage, (source, text) each, and are too long to do so by chance; by
     characters."""
     total = sum(len(passage.encode("utf-8", "replace")) for _, passage in passages)
-    if total > 4 * MOST_CHARACTERS:
+    if total > MOST_CHARACTERS:
         raise InputError(
             "the passages have {count:,} bytes; at most {limit:,} can be compared",
-            hint="Give those that the reply was written from.", count=total, limit=4 * MOST_CHARACTERS,
+            hint="Give those that the reply was written from.", count=total, limit=MOST_CHARACTERS,
         )  # fmt: skip
     if not total:
         return []

@@ -173,7 +173,7 @@ class SuffixArray:
         places, parts = len(question), len(self.begins)
         at = np.repeat(np.arange(places), parts)
         begin, end = np.tile(self.begins, places), np.tile(self.ends, places)
-        found, lengths = self._search(question, at, places - at, begin, end)
+        found, lengths = self._search(question, at, places - at, begin, end, np.zeros(len(at), bool))
         return Found(lengths.reshape(places, parts), found.reshape(places, parts))
 
     def ranges(self, question: Ints, found: Found, at: Ints, length: Ints) -> tuple[Ints, Ints]:
@@ -188,11 +188,17 @@ class SuffixArray:
         has = found.lengths[at] >= length[:, None]  # [R, P]
         row, part = np.nonzero(has)
         middle = found.places[at[row], part]
-        begins = np.zeros(has.shape, np.int64)
-        ends = begins.copy()
-        asked = question, at[row], length[row]
-        begins[has], _ = self._search(*asked, self.begins[part], middle)
-        ends[has], _ = self._search(*asked, middle, self.ends[part], above=True)
+        count = len(row)
+        places, _ = self._search(
+            question,
+            np.tile(at[row], 2),
+            np.tile(length[row], 2),
+            np.concatenate([self.begins[part], middle]),
+            np.concatenate([middle, self.ends[part]]),
+            np.repeat([False, True], count),
+        )
+        begins, ends = np.zeros(has.shape, np.int64), np.zeros(has.shape, np.int64)
+        begins[has], ends[has] = places[:count], places[count:]
         return begins, ends
 
     def starts(self, begins: Ints, ends: Ints, most: int) -> Ints:
@@ -209,7 +215,7 @@ class SuffixArray:
         return np.concatenate([np.empty(0, np.int64), *taken])
 
     def _search(
-        self, question: Ints, at: Ints, length: Ints, low: Ints, high: Ints, above: bool = False
+        self, question: Ints, at: Ints, length: Ints, low: Ints, high: Ints, above: NDArray[np.bool_]
     ) -> tuple[Ints, Ints]:
         """Binary searches, all at once: for each row the first place between `low` and `high` whose start is not less
         than `question[at : at + length]` (`above`: greater than all that begin with it), and the longest match with one
@@ -217,12 +223,12 @@ class SuffixArray:
         Myers, section 2)."""
         padded = np.concatenate([question, np.full(PAD, UNKNOWN - 1)])
         blocks = [slice(begin, begin + _ROWS) for begin in range(0, len(at), _ROWS)]
-        found = [self._search_block(padded, at[b], length[b], low[b], high[b], above) for b in blocks]
+        found = [self._search_block(padded, at[b], length[b], low[b], high[b], above[b]) for b in blocks]
         none = np.empty(0, np.int64)
         return np.concatenate([none, *(f for f, _ in found)]), np.concatenate([none, *(n for _, n in found)])
 
     def _search_block(
-        self, padded: Ints, at: Ints, length: Ints, low: Ints, high: Ints, above: bool
+        self, padded: Ints, at: Ints, length: Ints, low: Ints, high: Ints, above: NDArray[np.bool_]
     ) -> tuple[Ints, Ints]:
         low, high = low.copy(), high.copy()
         known_low, known_high = np.zeros_like(low), np.zeros_like(low)
@@ -233,7 +239,7 @@ class SuffixArray:
             known = np.minimum(known_low[rows], known_high[rows])
             equal, less = self._compare(padded, at[rows], length[rows], begin, known)
             whole = equal >= length[rows]
-            less = np.where(whole, above, less)
+            less = np.where(whole, above[rows], less)
             up, down = rows[less], rows[~less]
             low[up], known_low[up] = middle[less] + 1, equal[less]
             high[down], known_high[down] = middle[~less], equal[~less]
