@@ -26,6 +26,7 @@ from glassgpt.cli import (
     generate,
     knowledge,
     models,
+    origins,
     pretrain,
     serve,
     tokenizer,
@@ -49,6 +50,7 @@ VERBS = (
     finetune,
     verify,
     evaluate,
+    origins,
     bench,
 )
 
