@@ -1,6 +1,6 @@
 """A server with its page whose model says what a test tells it to: run as a program, `page_child.py FOLDER PORT`, and
-`slow` where what it reads from its database shall arrive late, `network` where a small network with random weights shall
-answer, which can be looked into.
+`slow` where what it reads from its database shall arrive late, `network` where a small network with random weights
+shall answer, which can be looked into.
 
 The scripted model answers `say:TEXT` with TEXT, `long:N` with N words at 100 words/s, and anything else with
 "You said:" and the message. The real engine is tested elsewhere.

@@ -18,6 +18,7 @@ from glassgpt.inside.ablate import Switches, ablate, answer_with
 from glassgpt.inside.attribute import attribute, strongest
 from glassgpt.inside.heads import NAMED, Summary
 from glassgpt.inside.steps import decide
+from glassgpt.ui.inside_origins import origins
 from glassgpt.ui.insight import Reply
 
 MOST_MATRIX = 1024  # places in a picture of attention; of longer texts the last ones
@@ -187,6 +188,7 @@ def switches_of(given: object) -> Switches:
 
 VIEWS: dict[str, View] = {
     "choices": choices, "attention": attention, "layers": layers, "influence": influence, "switches": switches,
+    "origins": origins,
 }  # fmt: skip
 
 
