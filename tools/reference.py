@@ -1,7 +1,7 @@
 """Writes docs/reference.md and docs/reference.zh.md from the command line itself: `make reference`.
 
-    python tools/reference.py            # writes both
-    python tools/reference.py --check    # says whether they are current, code 1 where they are not
+python tools/reference.py            # writes both
+python tools/reference.py --check    # says whether they are current, code 1 where they are not
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ WORDS = {
     "en": {
         "title": "Reference of the command line",
         "other": "中文：[reference.zh.md](reference.zh.md)",
-        "about": "What `--help` says of every verb and option, written by `make reference`. By purpose and with an example each "
-        "they stand in [commands](commands.md).",
+        "about": "What `--help` says of every verb and option, written by `make reference`. By purpose and with an "
+        "example each they stand in [commands](commands.md).",
         "common": "Every verb takes `--help` and these:",
         "head": "| option | what it is |",
         "argument": "| argument | what it is |",
@@ -33,7 +33,8 @@ WORDS = {
     "zh": {
         "title": "命令行参考",
         "other": "English: [reference.md](reference.md)",
-        "about": "这里是每个命令和选项的 `--help` 说明，由 `make reference` 生成。按用途排列并各带一个例子的在[命令](commands.zh.md)里。",
+        "about": "这里是每个命令和选项的 `--help` 说明，由 `make reference` 生成。"
+        "按用途排列并各带一个例子的在[命令](commands.zh.md)里。",
         "common": "每个命令都接受 `--help` 和：",
         "head": "| 选项 | 说明 |",
         "argument": "| 参数 | 说明 |",
@@ -70,7 +71,10 @@ def text(language: str) -> str:
         lines += [*table(child, options, words["head"]), ""] if options else []
         for group in child._mutually_exclusive_groups:
             names = " ".join(f"`{'/'.join(a.option_strings) or a.metavar or a.dest}`" for a in group._group_actions)
-            lines += [words["either" if group.required else "at most"].format(names) + ("。" if language == "zh" else "."), ""]
+            lines += [
+                words["either" if group.required else "at most"].format(names) + ("。" if language == "zh" else "."),
+                "",
+            ]
     return "\n".join(lines).rstrip() + "\n"
 
 

@@ -1,4 +1,4 @@
-"""The pages of the documentation as data: their blocks of code with marks, headings, links and pictures (CONTRIBUTING.md).
+"""The pages of the documentation as data: blocks of code with marks, headings, links and pictures (CONTRIBUTING.md).
 
 markdown-it reads them, the CommonMark reader that the package itself depends on.
 """
@@ -118,7 +118,7 @@ def runs(page: Path) -> bool:
 
 
 def without_comments(code: str) -> list[str]:
-    """The lines of a block with their comments taken off (a `#` within quotes ends a line too, in both languages alike)."""
+    """The lines of a block without their comments (a `#` within quotes ends a line too, in both languages alike)."""
     return [line.partition("#")[0].rstrip() for line in code.splitlines()]
 
 

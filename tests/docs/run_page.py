@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import pages
 
 
-class Wrong(Exception):
+class WrongError(Exception):
     """A block did something else than its marks say."""
 
 
@@ -50,13 +50,13 @@ def do(page: Path, block: pages.Block, names: dict[str, object], printed: str) -
     if (file := block.marks.get("file")) is not None:
         target = Path(file)
         if target.is_absolute() or ".." in target.parts:
-            raise Wrong(f"{file}: a page writes only into its own folder")
+            raise WrongError(f"{file}: a page writes only into its own folder")
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(block.text, encoding="utf-8")
     if "prints" in block.marks:
         pattern = "[^\0]*".join(map(re.escape, normal(block.text).split("...")))
         if not re.fullmatch(pattern, normal(printed)):
-            raise Wrong(f"printed instead:\n{printed}")
+            raise WrongError(f"printed instead:\n{printed}")
     if block.language not in ("python", "sh") or "file" in block.marks or pages.why_not_run(page, block) is not None:
         return printed
     out = Both(sys.stdout)
@@ -78,7 +78,7 @@ def python(page: Path, block: pages.Block, names: dict[str, object]) -> None:
             raise
     else:
         if wanted:
-            raise Wrong(f"should have raised {wanted}")
+            raise WrongError(f"should have raised {wanted}")
 
 
 def commands(block: pages.Block) -> None:
@@ -86,14 +86,16 @@ def commands(block: pages.Block) -> None:
 
     for words in block.commands:
         if words[0] != "glassgpt":
-            raise Wrong(f"only glassgpt is run, and this is {words[0]}: mark the block as not run, with the reason")
+            raise WrongError(
+                f"only glassgpt is run, and this is {words[0]}: mark the block as not run, with the reason"
+            )
         try:
             code = glassgpt(words[1:])
         except SystemExit as end:  # --help, or wrong usage
             code = end.code
         last = words is block.commands[-1] or words == block.commands[-1]
         if code != (int(block.marks.get("exits", "0")) if last else 0):
-            raise Wrong(f"{' '.join(words)} ended with {code}")
+            raise WrongError(f"{' '.join(words)} ended with {code}")
 
 
 def normal(text: str) -> str:

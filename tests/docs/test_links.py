@@ -1,4 +1,4 @@
-"""No link on any page is broken: files and folders exist, anchors are those a code host gives, addresses are well formed."""
+"""No link on any page is broken: files and folders exist, anchors are those of code hosts, addresses well formed."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_no_link_is_left_as_text(page):
 
 @EACH
 def test_a_chinese_page_leads_to_chinese_pages(page):
-    """A link goes to the page in the reader's language where there is one, but for the link to the translation itself."""
+    """A link goes to the page in the reader's language where there is one; the link to the translation does not."""
     for line, link in pages.links(page):
         path = urlsplit(link).path
         if urlsplit(link).scheme or not path.endswith(".md"):
@@ -88,8 +88,8 @@ def test_a_broken_link_is_seen(link, message):
 def test_anchors_are_those_of_code_hosts(tmp_path):
     page = tmp_path / "page.md"
     page.write_text(
-        "# A `code` & *more*, 2.5 times\n\n## 放到你商店自己的网页（上）\n\n## Twice\n\n## Twice\n\n## [A link](x.md) in_it\n",
+        "# A `code` & *more*, 2.5 times\n\n## 放到你的网页（上）\n\n## Twice\n\n## Twice\n\n## [A link](x) in_it\n",
         encoding="utf-8",
     )
-    expected = {"a-code--more-25-times", "放到你商店自己的网页上", "twice", "twice-1", "a-link-in_it"}
+    expected = {"a-code--more-25-times", "放到你的网页上", "twice", "twice-1", "a-link-in_it"}
     assert pages.anchors(page) == expected

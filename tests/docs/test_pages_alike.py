@@ -1,4 +1,4 @@
-"""Both languages of a page say the same: the same chapters, code, tables, pictures, exercises, and a link to each other."""
+"""Both languages of a page say the same: the same sections, code, tables, pictures and exercises."""
 
 from __future__ import annotations
 
@@ -77,7 +77,9 @@ def test_a_chapter_has_all_its_parts_in_order(page):
     zh = pages.is_chinese(page)
     (level, title), *rest = pages.headings(page)
     assert level == 1 and re.match(rf"{int(page.name[:2])}\. \S", title), title
-    assert re.search(r"\A# .+\n\n(中文：|English: )\[\d+\. .+\]\(", text(page)), "the link to the other language comes first"
+    assert re.search(r"\A# .+\n\n(中文：|English: )\[\d+\. .+\]\(", text(page)), (
+        "the link to the other language comes first"
+    )
     sections = [name for level, name in rest if level == 2]
     assert sections[-2:] == (["练习", "来源"] if zh else ["Exercises", "Sources"])
     look = "> **看里面。**" if zh else "> **Look inside.**"

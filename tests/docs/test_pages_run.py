@@ -103,7 +103,10 @@ def test_few_blocks_are_not_run():
 
 WRONG = {
     "an error": ("```python\n1 / 0\n```\n", "ZeroDivisionError"),
-    "an error that does not come": ("<!-- raises: NameError -->\n```python\nx = 1\n```\n", "should have raised NameError"),
+    "an error that does not come": (
+        "<!-- raises: NameError -->\n```python\nx = 1\n```\n",
+        "should have raised NameError",
+    ),
     "another error": ("<!-- raises: NameError -->\n```python\n1 / 0\n```\n", "ZeroDivisionError"),
     "other output": ("```python\nprint(1)\n```\n\n<!-- prints -->\n```\n2\n```\n", "printed instead"),
     "a failing command": ("```sh\nglassgpt doctor not-there.csv\n```\n", "ended with 1"),

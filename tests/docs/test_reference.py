@@ -10,7 +10,9 @@ import pytest
 from pages import ROOT
 
 PAGES = {"en": ROOT / "docs" / "reference.md", "zh": ROOT / "docs" / "reference.zh.md"}
-OPTION = re.compile(r"^  (-\S.*?)(?:(?:  +|\n {10,})(\S.*))?$", re.M)  # as argparse writes a line of help in a wide terminal
+OPTION = re.compile(
+    r"^  (-\S.*?)(?:(?:  +|\n {10,})(\S.*))?$", re.M
+)  # as argparse writes a line of help in a wide terminal
 
 
 def sections(language: str) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
     python tools/docs/build.py [FOLDER]
 
-Each language is built by itself, so that its words and its search are in that language; the first page leads to one of them.
+Each language is built by itself, so that its words and its search are in that language; the first page leads to one.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Lays the pages of one language out for the generator: one folder, the same names in both languages, all links right.
 
-On a code host `docs/x.md` and `docs/x.zh.md` stand side by side and `README.md` is the first page. A site has one folder a
-language, `x.html` in each, and `index.html` first. So pages are copied under their names in the site, and every link
+On a code host `docs/x.md` and `docs/x.zh.md` stand together and `README.md` is the first page. A site has one folder
+a language, `x.html` in each, and `index.html` first. So pages are copied under their names in the site, and every link
 is written anew: to a page of the same language, to a page of the other one, to a picture, or to a file.
 """
 
@@ -35,7 +35,7 @@ class BrokenLinkError(Exception):
 
 
 class Site:
-    """The pages of a repository: `names` has the files of a language with their names in the site, without the ending."""
+    """The pages of a repository: `names` has each language's files with their names in the site, without the ending."""
 
     def __init__(self, root: Path) -> None:
         self.root = root.resolve()
