@@ -43,8 +43,9 @@ bench: $(READY) ## measure speed and memory on this machine
 docs: $(READY) ## the documentation as a site in site/, English and Chinese, which needs no internet
 	@$(PY) tools/docs/build.py $(ARGS)
 
-reference: $(READY) ## write docs/reference.md and .zh.md anew from the command line
+reference: $(READY) ## write the pages anew that are made from others: the reference, the course's list
 	@$(PY) tools/reference.py
+	@$(PY) tools/course_contents.py
 
 lint: $(READY) ## style, types and the layers of the house plan
 	$(PY) -m ruff check .

@@ -54,6 +54,17 @@ def test_no_link_is_left_as_text(page):
 
 
 @EACH
+def test_a_path_that_a_page_names_exists(page):
+    """`tests/model`, `docs/x.md`, `src/glassgpt/core/errors.py`: as code in running text, without being a link."""
+    for line, token in pages.inline(page):
+        if token.type == "code_inline" and re.fullmatch(
+            r"(tests|docs|src|tools|benchmarks|examples|recipes)/[\w./-]+", token.content
+        ):
+            there = (pages.ROOT / token.content).exists() or "NN" in token.content
+            assert there or page.name in ("log.md", "CHANGELOG.md"), f"line {line}: {token.content}"  # of their day
+
+
+@EACH
 def test_a_chinese_page_leads_to_chinese_pages(page):
     """A link goes to the page in the reader's language where there is one; the link to the translation does not."""
     for line, link in pages.links(page):
