@@ -43,7 +43,7 @@ class Block:
 
 def name(page: Path) -> str:
     """What a test calls a page."""
-    return page.relative_to(ROOT).as_posix()
+    return page.relative_to(ROOT).as_posix() if page.is_relative_to(ROOT) else page.name
 
 
 def is_chinese(page: Path) -> bool:

@@ -33,29 +33,38 @@ def parameters() -> list[object]:
     return found
 
 
-def run(page: Path, folder: Path) -> subprocess.CompletedProcess[str]:
-    """A page's blocks in a process and a folder of their own."""
+@pytest.fixture(scope="module")
+def run_page():
+    """Runs a page's blocks in a process and a folder of their own; gives the code, the seconds and what was printed."""
+    if not hasattr(os, "fork"):
+        pytest.skip("needs a system on which processes can be parted")
     fixed = {"GLASSGPT_LANG": "en", "MPLBACKEND": "Agg", "PYTHONIOENCODING": "utf-8", "HF_HUB_OFFLINE": "1"}
     path = os.pathsep.join([str(pages.ROOT / "src"), os.environ.get("PYTHONPATH", "")])
-    return subprocess.run(
-        [sys.executable, str(RUNNER), str(page)],
-        cwd=folder,
+    runner = subprocess.Popen(
+        [sys.executable, str(RUNNER)],
         env=os.environ | fixed | {"PYTHONPATH": path},
-        capture_output=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
         text=True,
-        encoding="utf-8",
-        timeout=300,
     )
+
+    def run(page: Path, folder: Path) -> tuple[int, float, str]:
+        assert runner.stdin is not None and runner.stdout is not None
+        print(json.dumps({"page": str(page), "folder": str(folder)}), file=runner.stdin, flush=True)
+        answer = json.loads(runner.stdout.readline())
+        return answer["code"], answer["seconds"], (folder / ".printed").read_text(encoding="utf-8")
+
+    yield run
+    runner.communicate(timeout=30)  # ends with its input
 
 
 @pytest.mark.parametrize("page", parameters())
-def test_the_code_of_a_page_runs_as_it_stands_there(page, packaged_model, tmp_path):
+def test_the_code_of_a_page_runs_as_it_stands_there(page, run_page, packaged_model, tmp_path):
     marks = pages.page_marks(page)
     for model in re.findall(r"[^, ]+", marks.get("needs", "")):
         packaged_model(model)
-    done = run(page, tmp_path)
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-6000:]
-    seconds = json.loads((tmp_path / ".timing.json").read_text())["seconds"]
+    code, seconds, printed = run_page(page, tmp_path)
+    assert code == 0, printed[-8000:]
     said = float(marks.get("slow", f"{FEW_SECONDS} s").removesuffix(" s"))
     assert seconds < 3 * said, f"took {seconds:.1f} s: say so at the top, <!-- slow: {seconds:.0f} s -->"
 
@@ -99,6 +108,18 @@ def test_few_blocks_are_not_run():
     course = [one for one in left if one[0].startswith("docs/course/")]
     total = sum(len(pages.code_blocks(page)) for page in pages.chapters() if not pages.is_chinese(page))
     assert len(course) <= 0.2 * total, course
+
+
+@pytest.mark.slow
+def test_a_page_that_fails_says_where_and_the_next_one_runs(run_page, tmp_path):
+    left = "import os, sys\nos.environ['LEFT'] = '1'\nsys.exit()"
+    texts = {"bad.md": left, "good.md": "import os\n\nassert 'LEFT' not in os.environ"}
+    for name, text in texts.items():
+        (tmp_path / name).write_text(f"# Page\n\n```python\n{text}\n```\n")
+    code, _, printed = run_page(tmp_path / "bad.md", tmp_path)
+    assert code == 1 and "bad.md:4" in printed and "SystemExit" in printed
+    code, _, printed = run_page(tmp_path / "good.md", tmp_path)
+    assert code == 0, printed
 
 
 WRONG = {
@@ -158,15 +179,14 @@ while True:
 @pytest.fixture
 def page_of(tmp_path, monkeypatch):
     """Runs a page of the given text in this process."""
-    import run_page
+    from run_page import run
 
     def do(text: str) -> int:
         page = tmp_path / "page.md"
         page.write_text(text)
         monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr(sys, "argv", ["run_page.py", str(page)])
         monkeypatch.setattr(pages, "ROOT", tmp_path)
-        return run_page.main()
+        return run(page)
 
     return do
 
