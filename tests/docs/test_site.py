@@ -186,6 +186,7 @@ def test_a_browser_opens_the_site_from_disk_searches_it_and_asks_no_host(site, b
 
 BROKEN = {
     "an unknown formula": ("The $\\nosuchcommand{x}$.", "nosuchcommand"),
+    "an unknown surrounding": ("$$\n\\begin{aligned} a &= b \\end{aligned}\n$$", "aligned"),
     "a missing file": ("[x](missing.md)", "leads to no file"),
     "a missing heading": ("[x](#no-such-heading)", "no-such-heading"),
     "a mark of the generator's that it does not know": ("```{nosuch}\n```", "nosuch"),

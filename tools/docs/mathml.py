@@ -13,10 +13,11 @@ log = logging.getLogger(__name__)
 
 
 def mathml(node: nodes.Element, display: str) -> str:
-    """The formula of a node; a command that the converter does not know is a warning, not a word in the page."""
+    """The formula of a node; what the converter does not know is a warning, not a word in the page: it leaves `\\name`
+    and `&` as they are (so it does with `aligned`, in whose place `align*` works)."""
     made = convert(node.astext(), display=display)
-    if unknown := re.findall(r">\s*(\\\w+)\s*<", made):
-        log.warning("formula %r: unknown %s", node.astext(), unknown, location=node)
+    if unknown := re.findall(r">\s*(\\\w+|&)\s*<", made):
+        log.warning("formula %r: what is %s here?", node.astext(), unknown, location=node)
     return made
 
 
