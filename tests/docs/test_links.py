@@ -54,6 +54,14 @@ def test_no_link_is_left_as_text(page):
 
 
 @EACH
+def test_raw_html_is_for_answers_and_marks_alone(page):
+    html = [token.content for token in pages.tokens(page) if token.type == "html_block"]
+    html += [token.content for _, token in pages.inline(page) if token.type == "html_inline"]
+    left = [re.sub(r"<!--.*?-->|</?details>|<summary>[^<]*</summary>", "", text, flags=re.S).strip() for text in html]
+    assert [text for text in left if text] == []
+
+
+@EACH
 def test_a_path_that_a_page_names_exists(page):
     """`tests/model`, `docs/x.md`, `src/glassgpt/core/errors.py`: as code in running text, without being a link."""
     for line, token in pages.inline(page):

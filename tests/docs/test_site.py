@@ -141,6 +141,13 @@ def test_a_page_and_its_translation_lead_to_each_other(walked):
             assert walked[f"{here}/{place}"].alternates == [f"{up}{there}/{place}"]
 
 
+def test_lines_of_a_chinese_paragraph_are_joined_without_a_blank(site):
+    wide = "[\u3001\u3002\u3400-\u9fff\uff00-\uffef]"
+    for file in (site / "zh").rglob("*.html"):
+        text = re.sub(r"<pre>.*?</pre>", "", file.read_text(encoding="utf-8"), flags=re.S)
+        assert re.findall(f".{{9}}{wide}\n{wide}.{{9}}", text) == [], file.name
+
+
 def test_search_finds_words_in_both_languages(site):
     """The index holds them as the page looks for them: English by its stem, Chinese by pairs of characters."""
 

@@ -18,7 +18,7 @@ html_title = "glassgpt"
 language = {"en": "en", "zh": "zh_CN"}[language_of_pages]
 
 root_doc = "index"
-extensions = ["myst_parser", "mathml", "chinese_search", "switch"]
+extensions = ["myst_parser", "mathml", "chinese_search", "chinese_lines", "switch"]
 exclude_patterns = ["_build"]
 
 myst_enable_extensions = ["dollarmath"]
