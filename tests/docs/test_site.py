@@ -191,6 +191,18 @@ def test_a_browser_opens_the_site_from_disk_searches_it_and_asks_no_host(site, b
     assert wrong == []
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_site_is_for_everyone(site, browser, scheme):
+    from axe_playwright_python.sync_playwright import Axe
+
+    page = browser.new_page(color_scheme=scheme)
+    for place in ("en/tour.html", "zh/commands.html", "en/search.html"):
+        page.goto((site / place).as_uri())
+        found = Axe().run(page).response["violations"]
+        assert [one["id"] for one in found if one["impact"] in ("serious", "critical")] == [], place
+    page.close()
+
+
 BROKEN = {
     "an unknown formula": ("The $\\nosuchcommand{x}$.", "nosuchcommand"),
     "an unknown surrounding": ("$$\n\\begin{aligned} a &= b \\end{aligned}\n$$", "aligned"),

@@ -1,4 +1,4 @@
-"""Lines of a Chinese paragraph joined without a blank: the end of a line in Markdown is a blank in HTML, and Chinese has
+"""Lines of a Chinese paragraph joined without a blank: the end of a line in Markdown is a blank in HTML; Chinese has
 none between characters."""
 
 from __future__ import annotations

@@ -45,8 +45,6 @@ html_use_index = False
 html_domain_indices = False
 html_permalinks_icon = "#"
 highlight_language = "none"  # a bare block is text
-pygments_style = "friendly"
-pygments_dark_style = "monokai"
 html_sidebars = {
     "**": [
         "sidebar/brand.html",
