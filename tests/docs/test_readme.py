@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
-from pages import PAGES, ROOT, blocks
+from pages import PAGES, ROOT, blocks, name
 
 from glassgpt.assistant.persona import load_persona
 from glassgpt.cli.main import VERBS, build_parser
@@ -45,17 +48,19 @@ def test_the_persona_of_the_assistants_page_is_one(page, tmp_path):
     assert load_persona(tmp_path / "shop.toml").only_known
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
-def test_every_benchmark_that_a_page_names_exists_with_its_options(page):
-    import subprocess
-    import sys
+@cache
+def help_of(benchmark: str) -> str:
+    command = [sys.executable, "-m", f"benchmarks.{benchmark}", "--help"]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
 
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_every_benchmark_that_a_page_names_exists_with_its_options(page):
     for words in re.findall(r'make bench ARGS="?([a-z][^"`]*)', text(page)):
-        name, *rest = words.split()
-        if not (ROOT / "benchmarks" / f"{name}.py").is_file():
-            assert name == "NAME"
+        benchmark, *rest = words.split()
+        if not (ROOT / "benchmarks" / f"{benchmark}.py").is_file():
+            assert benchmark == "NAME"
             continue
-        command = [sys.executable, "-m", f"benchmarks.{name}", "--help"]
-        known = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        known = help_of(benchmark)
         assert [word for word in rest if word.startswith("--") and f"{word} " not in known] == [], words

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -191,37 +190,53 @@ def test_a_browser_opens_the_site_from_disk_searches_it_and_asks_no_host(site, b
     assert wrong == []
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_site_is_for_everyone(site, browser, scheme):
+@pytest.mark.parametrize(("scheme", "place"), [("light", "en/serving.html"), ("dark", "zh/deploy.html")])
+def test_the_site_is_for_everyone(site, browser, scheme, place):
     from axe_playwright_python.sync_playwright import Axe
 
     page = browser.new_page(color_scheme=scheme)
-    for place in ("en/tour.html", "zh/commands.html", "en/search.html"):
-        page.goto((site / place).as_uri())
-        found = Axe().run(page).response["violations"]
-        assert [one["id"] for one in found if one["impact"] in ("serious", "critical")] == [], place
+    page.goto((site / place).as_uri())
+    found = Axe().run(page).response["violations"]
     page.close()
+    assert [one["id"] for one in found if one["impact"] in ("serious", "critical")] == []
 
 
-BROKEN = {
-    "an unknown formula": ("The $\\nosuchcommand{x}$.", "nosuchcommand"),
-    "an unknown surrounding": ("$$\n\\begin{aligned} a &= b \\end{aligned}\n$$", "aligned"),
-    "a missing file": ("[x](missing.md)", "leads to no file"),
-    "a missing heading": ("[x](#no-such-heading)", "no-such-heading"),
-    "a mark of the generator's that it does not know": ("```{nosuch}\n```", "nosuch"),
+MISTAKES = {
+    "formula": ("The $\\nosuchcommand{x}$.", "nosuchcommand"),
+    "surrounding": ("$$\n\\begin{aligned} a &= b \\end{aligned}\n$$", "aligned"),
+    "heading": ("[x](#no-such-heading)", "no-such-heading"),
+    "block": ("```{nosuch}\n```", "nosuch"),
 }
 
 
-@pytest.mark.parametrize(("text", "message"), BROKEN.values(), ids=BROKEN)
-def test_a_page_with_a_mistake_is_no_site(text, message, tmp_path):
-    for file, words in (("README.md", f"# One\n\n{text}\n"), ("README.zh.md", "# 一\n")):
-        (tmp_path / "work" / file).parent.mkdir(exist_ok=True)
-        (tmp_path / "work" / file).write_text(words, encoding="utf-8")
+def built(folder: Path, pages_of: dict[str, str]) -> tuple[int, str]:
+    """`build.py` on a repository of these pages."""
+    for file, text in ({"README.md": "# One\n", "README.zh.md": "# 一\n"} | pages_of).items():
+        (folder / "work" / file).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "work" / file).write_text(text, encoding="utf-8")
     code = (
         "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[1]); import build; "
         "build.ROOT = Path('work'); sys.argv[1:] = ['made']; sys.exit(build.main())"
     )
-    command = [sys.executable, "-c", code, str(BUILD.parent)]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=os.environ)
-    assert done.returncode == 1 and message in done.stdout + done.stderr
-    assert not (tmp_path / "made").exists()
+    done = subprocess.run([sys.executable, "-c", code, str(BUILD.parent)], cwd=folder, capture_output=True, text=True)
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_a_page_with_a_mistake_is_no_site_and_all_mistakes_are_told(tmp_path):
+    code, said = built(tmp_path, {f"docs/{name}.md": f"# {name}\n\n{text}\n" for name, (text, _) in MISTAKES.items()})
+    assert code == 1 and not (tmp_path / "made").exists()
+    for name, (_, message) in MISTAKES.items():
+        (line,) = [line for line in said.splitlines() if f"{name}.md" in line]
+        assert message in line
+
+
+def test_a_link_to_a_file_that_is_not_there_is_told_before_anything_is_built(tmp_path):
+    code, said = built(tmp_path, {"docs/x.md": "# x\n\n[y](missing.md)\n"})
+    assert code == 1 and said.strip() == "docs/x.md: missing.md leads to no file"
+
+
+def test_a_folder_that_is_no_site_is_left_alone(tmp_path):
+    (tmp_path / "made").mkdir()
+    (tmp_path / "made" / "mine.txt").write_text("mine")
+    code, said = built(tmp_path, {})
+    assert code == 1 and "no site" in said and (tmp_path / "made" / "mine.txt").read_text() == "mine"
