@@ -35,6 +35,7 @@ myst_url_schemes = {
 }
 
 html_theme = "furo"
+html_favicon = "../../src/glassgpt/ui/icon.svg"
 html_static_path = ["static"]
 html_css_files = ["glassgpt.css"]
 templates_path = ["templates"]
