@@ -5,8 +5,8 @@
 The data are invented: documents of 128 tokens, each token drawn from those that follow the one before it in the
 documentation of Python's standard library (a chain over a BPE vocabulary of 8,192), so that short runs of tokens are as
 common as in real text. A reply has four stretches of 40 tokens out of the data and four of 35 that the same chain draws
-anew. Each size runs in a process of its own; memory is what that process held at most,
-the interpreter with it, without mapped files.
+anew. Each size runs in a process of its own; memory is what that process held at most, the interpreter with it, without
+mapped files. Where other programs want the processor too, the milliseconds of CPU are those to compare.
 """
 
 from __future__ import annotations

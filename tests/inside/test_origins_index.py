@@ -127,10 +127,11 @@ def test_a_disk_that_refuses_is_told_and_leaves_nothing(run, monkeypatch):
     assert not (run / FOLDER).exists() and not list((run / FOLDER).parent.glob(".origins.*"))
 
 
-def test_index_json_with_other_fields_is_damaged(run):
+@pytest.mark.parametrize("change", [{"more": 1}, {"part": 7}, {"reach": 1}, {"files": 3}, {"symbols": None}])
+def test_index_json_with_other_values_is_damaged(run, change):
     opened(run, [])
     path = run / FOLDER / "index.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"more": 1}))
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(FormatError, match="damaged"):
         read_index(run / FOLDER, open_shards(run / TRAIN, LETTERS))
 

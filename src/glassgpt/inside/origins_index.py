@@ -4,17 +4,18 @@
     data/origins/text.npy     the tokens plus 1, with a 0 after each document and some at the end
     data/origins/order.npy    where they begin, sorted; part after part
 
-`build` needs some 50 bytes for each token of a part (`PART`), 400 MB, however many tokens there are; a text that says
+`build` needs some 40 bytes for each token of a part (`PART`), under 400 MB, however many tokens there are; a text that says
 the same token over and over needs twice that. On disk there are 6 bytes a token, or 8 where ids have four bytes.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ Progress = Callable[[int, int], None]  # tokens done, tokens in all
 @dataclass(frozen=True)
 class About:
     """What stands in index.json. `shards` is the SHA-256 of the shards' manifest, which has those of their files;
-    `bytes` what all tokens say, in bytes."""
+    `bytes` what all tokens say, in bytes; `seal` is a hash of all else."""
 
     shards: str
     part: int
@@ -49,6 +50,12 @@ class About:
     bytes: int
     files: dict[str, str]
     version: int = _VERSION
+    seal: str = ""
+
+    def sealed(self) -> str:
+        """What `seal` must be."""
+        rest = {name: value for name, value in asdict(self).items() if name != "seal"}
+        return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -105,6 +112,8 @@ def read_index(folder: Path, shards: Shards) -> Index:
     try:
         given = json.loads((folder / _ABOUT).read_text(encoding="utf-8"))
         about = About(**given)
+        if about.seal != about.sealed():
+            raise ValueError(_ABOUT)
         if about.version != _VERSION or about.shards != sha256(shards.folder / MANIFEST):
             raise FormatError("the index {folder} was made from other data", folder=folder)
         for name in (_TEXT, _ORDER):
@@ -153,6 +162,7 @@ def build_index(
                 progress(min(at + part, symbols), symbols)
         files = {name: sha256(temporary / name) for name in (_TEXT, _ORDER)}
         about = About(sha256(shards.folder / MANIFEST), part, reach, symbols, said, files)
+        about = replace(about, seal=about.sealed())
         (temporary / _ABOUT).write_text(json.dumps(asdict(about), indent=1) + "\n", encoding="utf-8")
 
 
