@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 from hypothesis import given
@@ -38,7 +40,7 @@ def test_snapshots_are_bounded_in_number_and_size_and_begin_before_the_first_ste
 
 def test_snapshots_lie_closer_together_at_the_beginning():
     found = sorted(snapshot_steps(TrainSettings(steps=5000, snapshots=10), 1))
-    gaps = [after - before for before, after in zip(found, found[1:], strict=False)]
+    gaps = [after - before for before, after in pairwise(found)]
     assert len(found) == 10 and gaps == sorted(gaps) and gaps[0] < 10 < 1000 < gaps[-1]
 
 

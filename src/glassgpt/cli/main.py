@@ -25,6 +25,7 @@ from glassgpt.cli import (
     finetune,
     generate,
     knowledge,
+    look,
     models,
     pretrain,
     serve,
@@ -49,6 +50,7 @@ VERBS = (
     finetune,
     verify,
     evaluate,
+    look,
     bench,
 )
 

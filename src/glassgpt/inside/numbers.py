@@ -36,8 +36,8 @@ def head_pattern(trace: Trace, layer: int, head: int) -> HeadPattern:
     """
     name = f"blocks.{layer}.attn.pattern"
     if name not in trace:
-        raise ConfigError("the trace holds no {name}", hint="Make it with names=[\"pattern\"], and count layers from 0.",
-                          name=name)  # fmt: skip
+        raise ConfigError("the trace holds no {name}", hint="Make it with names=['pattern'], and count layers from "
+                          "0.", name=name)  # fmt: skip
     value = trace[name][0]  # [H, T, S]
     if not 0 <= head < len(value):
         raise ConfigError("there is no head {number}; a layer's are 0 to {last}", number=head, last=len(value) - 1)
@@ -63,9 +63,8 @@ def numbers(thing: Shown) -> dict[str, Any]:
                 "pattern": pattern}  # fmt: skip
     if isinstance(thing, Step):
         return {"kind": "step"} | _plain(asdict(thing))
-    for kind, name in _KINDS.items():
-        if isinstance(thing, kind):
-            return {"kind": name} | _plain(asdict(thing))
+    if isinstance(thing, Lens | Attribution | Ablation | Patching):
+        return {"kind": type(thing).__name__.lower()} | _plain(asdict(thing))
     if isinstance(thing, list | tuple):
         if all(isinstance(item, Step) for item in thing):
             return {"kind": "steps", "steps": [_plain(asdict(item)) for item in thing]}
@@ -73,9 +72,6 @@ def numbers(thing: Shown) -> dict[str, Any]:
             return {"kind": "heads", "heads": [asdict(item) | {"names": list(item.names)} for item in thing]}
     raise ConfigError("{name} has no numbers to show", hint="Give steps, a lens, an attribution, an ablation, a "
                       "patching, the scores of heads or a head's pattern.", name=type(thing).__name__)  # fmt: skip
-
-
-_KINDS: dict[type, str] = {Lens: "lens", Attribution: "attribution", Ablation: "ablation", Patching: "patching"}
 
 
 def _plain(value: Any) -> Any:

@@ -28,7 +28,7 @@ def picture(width: float, height: float, language: str) -> tuple[Figure, Axes]:
     if language not in ("en", "zh"):
         raise ConfigError("language is {name!r}; expected one of {choices}", name=language, choices="en, zh")
     figure = _kind()(figsize=(width, height), layout="constrained")
-    figure.language = language  # type: ignore[attr-defined]
+    figure.language = language
     axes = figure.add_subplot()
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes
@@ -39,8 +39,8 @@ def finished(figure: Figure) -> Figure:
     from matplotlib.text import Text
 
     for text in figure.findobj(Text):
-        text.set_parse_math(False)  # type: ignore[attr-defined]
-        text.set_fontfamily(list(families()))  # type: ignore[attr-defined]
+        text.set_parse_math(False)
+        text.set_fontfamily(list(families()))
     return figure
 
 
@@ -74,7 +74,7 @@ def _kind() -> Any:
             kind = str(settings.get("format") or Path(str(fname)).suffix[1:] or "png").lower()
             if kind == "svg":
                 settings["metadata"] = {"Date": None} | (settings.get("metadata") or {})
-            elif lacking := without_glyph(text.get_text() for text in self.findobj(Text)):  # type: ignore[attr-defined]
+            elif lacking := without_glyph(text.get_text() for text in self.findobj(Text)):
                 warnings.warn(say("no installed font has {count} of the characters, such as {example}; Noto Sans CJK "
                                   "has the Chinese ones", self.language, count=len(lacking), example=lacking[0]),
                               stacklevel=2)  # fmt: skip

@@ -52,7 +52,7 @@ def probabilities(steps: Sequence[Step], *, language: str = "en") -> Figure:
     colours = ScalarMappable(cmap=SHADES)
     colours.set_clim(0, 1)
     for at, row, wide, text, probability in texts:
-        shade: Any = colours.to_rgba([probability])[0]
+        shade: Any = colours.to_rgba(np.array([probability]))[0]
         axes.add_patch(Rectangle((at, row), wide, 0.82, facecolor=shade, edgecolor="#bbbbbb", linewidth=0.4))
         axes.text(at + wide / 2, row + 0.43, text, ha="center", va="center", fontsize=10, family="monospace",
                   color="white" if probability > 0.55 else "black")  # fmt: skip
@@ -66,15 +66,16 @@ def probabilities(steps: Sequence[Step], *, language: str = "en") -> Figure:
 
 
 def alternatives(step: Step, *, language: str = "en") -> Figure:
-    """What one step considered, the likeliest first; the token that came is hatched, and stands last with its rank where
-    it is not among them."""
+    """What one step considered, the likeliest first. The token that came is hatched, and stands last with its rank
+    where it is not among them."""
     rows = [*step.alternatives]
     if all(found.id != step.id for found in rows):
         rows.append(Alternative(step.id, step.text, step.probability))
     figure, axes = picture(6.0, 0.34 * len(rows) + 1.5, language)
     came = [found.id == step.id for found in rows]
-    drawn = axes.barh(range(len(rows)), [found.probability for found in rows], 0.7, edgecolor="black", linewidth=0.4,
-                      color=[ORANGE if own else BLUE for own in came], hatch=["///" if own else "" for own in came])  # fmt: skip
+    looks: Any = {"color": [ORANGE if own else BLUE for own in came], "hatch": ["///" if own else "" for own in came]}
+    amounts = [found.probability for found in rows]
+    drawn = axes.barh(range(len(rows)), amounts, 0.7, edgecolor="black", linewidth=0.4, **looks)
     axes.bar_label(drawn, [f"{found.probability:.1%}" if found.probability >= 0.001 else f"{found.probability:.1e}"
                            for found in rows], padding=3, fontsize=9)  # fmt: skip
     names = [shown(found.text) for found in rows]
@@ -112,7 +113,7 @@ def arcs(trace: Trace, layer: int, head: int, position: int, *, language: str = 
     unit = (inches - 0.4) / wide.sum()
     names = 0.5 if flat else 0.07 * max(map(width, labels)) + 0.2
     figure, axes = picture(inches, min(high * unit, 3.4) + names + 0.7, language)
-    for place in np.flatnonzero(shares >= FAINTEST):
+    for place in np.flatnonzero(shares >= FAINTEST).tolist():
         share, far = float(shares[place]), abs(centres[position] - centres[place])
         middle = (centres[position] + centres[place]) / 2
         if place == position:
@@ -128,10 +129,10 @@ def arcs(trace: Trace, layer: int, head: int, position: int, *, language: str = 
         own = place == position
         if place % step and not own:
             continue
+        frame = {"boxstyle": "round,pad=0.15", "facecolor": "#ffe9b8", "edgecolor": ORANGE}
         axes.text(centres[place], -0.05 * high, label, ha="center", va="top", rotation=0 if flat else 90,
                   fontsize=10 if flat else 8, color="black" if own or shares[place] >= FAINTEST else GREY,
-                  fontweight="bold" if own else "normal",
-                  bbox={"boxstyle": "round,pad=0.15", "facecolor": "#ffe9b8", "edgecolor": ORANGE} if own else None)  # fmt: skip
+                  fontweight="bold" if own else "normal", bbox=frame if own else None)  # fmt: skip
         if place in told and shares[place] >= 0.05:
             axes.text(centres[place], -0.05 * high - 0.26 / unit, f"{shares[place]:.0%}", ha="center", va="top",
                       fontsize=7.5, color=GREY)  # fmt: skip

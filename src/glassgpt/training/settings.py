@@ -63,7 +63,8 @@ class TrainSettings:
 
     def __post_init__(self) -> None:
         least = {"steps": 1, "batch": 1, "context": 2, "accumulate": 1, "ns_steps": 1, "seed": 0, "evaluate_every": 0,
-                 "checkpoint_every": 0, "patience": 0, "sample_tokens": 0, "snapshots": 0, "snapshot_mb": 0}  # fmt: skip
+                 "checkpoint_every": 0, "patience": 0, "sample_tokens": 0, "snapshots": 0,
+                 "snapshot_mb": 0}  # fmt: skip
         for name, bound in least.items():
             if not bound <= getattr(self, name) <= 1 << 40:
                 raise ConfigError("{name} is {value}; expected {least} or more", name=name, value=getattr(self, name),
