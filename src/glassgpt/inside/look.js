@@ -7,7 +7,7 @@
   let at = moments.length - 1, place = tokens.length, head = 0, timer = 0;
 
   const word = (text, facts = {}) => (words[text] ?? text).replace(/\{(\w+)\}/g, (all, name) => facts[name] ?? all);
-  const percent = (p) => (p >= 0.001 ? (100 * p).toFixed(1) + " %" : p.toExponential(1));
+  const percent = (p) => (p >= 0.001 || p === 0 ? (100 * p).toFixed(1) + " %" : p.toExponential(1));
   const number = (value) => (value === null ? word("none yet") : value.toFixed(3));
 
   function make(tag, given = {}, ...inside) {
@@ -59,7 +59,7 @@
     onclick: () => { stop(); go(at + by); } }, sign);
 
   // The text.
-  const text = make("p", { class: "tokens", role: "group", "aria-label": word("The text: the darker, the likelier") });
+  const text = make("p", { class: "tokens", role: "group", "aria-label": word("The text: the stronger the shade, the likelier") });
   const buttons = [...tokens, "▸ " + word("next")].map((token, i) => make("button", { type: "button", "data-place": i,
     class: i === tokens.length ? "after" : "", onclick: () => choose(i),
     onkeydown: (event) => {
@@ -93,6 +93,10 @@
   const size = tokens.length;
   const matrix = make("canvas", { width: size, height: size, id: "matrix", role: "img",
     onclick: (event) => choose(Math.min(size - 1, Math.floor((event.offsetY / matrix.clientHeight) * size))) });
+  matrix.addEventListener("mousemove", (event) => {
+    const [i, j] = [event.offsetY / matrix.clientHeight, event.offsetX / matrix.clientWidth].map((x) => Math.min(size - 1, Math.floor(x * size)));
+    matrix.title = i < j ? "" : `${tokens[i]} → ${tokens[j]}: ${percent(moments[at].patterns[head][start(i) + j] / 1000)}`;
+  });
   const row = make("div", { id: "row" });
   const chooser = make("select", { id: "head", "aria-label": word("head"), onchange: () => { head = Number(chooser.value); show(); } });
   const named = ([layer, number]) => word("layer {layer}, head {head}", { layer, head: number });
@@ -197,7 +201,7 @@
   const page = document.getElementById("look");
   if (many) page.append(make("div", { class: "time" }, make("div", {}, step(-1, "the step before", "◂"), slider,
     step(1, "the next step", "▸"), player, label), facts));
-  page.append(section(word("The text: the darker, the likelier"),
+  page.append(section(word("The text: the stronger the shade, the likelier"),
     hint(word("Choose a token to see what else was considered; the arrow keys move on.")), text, others));
   if (seen.curves) page.append(section(word("Losses") + `, ${word("nats per token")}`, place_of));
   page.append(section(word("Attention"), hint(word("Rows read, columns are read. Choose a row.")), make("p", {}, chooser),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from glassgpt.core.html import Html, data, element, page
@@ -18,7 +19,7 @@ POINTS = 300  # of a curve; of more, so many groups are averaged
 _WORDS = (
     "step {step} of {steps}", "the step before", "the next step", "play", "stop", "loss of this text", "training loss",
     "held-out loss", "nats per token", "training step", "probability", "bits", "rank {rank}", "next",
-    "The text: the darker, the likelier", "Choose a token to see what else was considered; the arrow keys move on.",
+    "The text: the stronger the shade, the likelier", "Choose a token to see what else was considered; the arrow keys move on.",
     "In place of {token}", "What comes next", "the first token has none before it", "Attention", "head",
     "layer {layer}, head {head}", "{token} looks at", "Rows read, columns are read. Choose a row.",
     "How the guess forms", "layer", "start", "What made it likely", "nats", "Losses", "none yet",
@@ -43,7 +44,7 @@ def look_page(look: Look, name: str, language: str) -> str:
             "difference by {gap:.2%} (integrated gradients).", language, token=f"“{shown(found.target_text)}”",
             low=found.baseline, high=found.logprob, gap=found.gap,
         )  # fmt: skip
-    return _page(say("Inside {name}", language, name=name), held, language)
+    return _page(say("Inside {name}", language, name=Path(name).name or name), held, language)
 
 
 def time_page(through: ThroughTime, language: str) -> str:

@@ -44,7 +44,7 @@ def attention(trace: Trace, layer: int, head: int, *, language: str = "en") -> F
     size = len(seen.tokens)
     side = min(max(3.2, 0.26 * size + 1.2), 9.5)
     figure, axes = picture(side + 1.0, side, language)
-    pattern = np.array(seen.pattern)
+    pattern = seen.pattern.numpy()
     later = np.triu(np.ones_like(pattern, dtype=bool), 1) & (pattern == 0)
     grid = axes.imshow(np.ma.masked_array(pattern, later), cmap=SHADES, vmin=0, interpolation="nearest")
     axes.set_facecolor("#f4f4f4")  # what lies ahead cannot be seen, which is not the same as not looked at

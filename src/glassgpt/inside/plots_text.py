@@ -102,7 +102,7 @@ def arcs(trace: Trace, layer: int, head: int, position: int, *, language: str = 
     check_int("position", position, 0, len(seen.tokens) - 1)
     from matplotlib.patches import Arc, Circle
 
-    shares = np.array(seen.pattern[position])
+    shares = seen.pattern[position].numpy()
     labels = [shown(token) for token in seen.tokens]
     flat = sum(map(width, labels)) + len(labels) <= FLAT
     wide = np.array([width(label) + 1.2 for label in labels]) if flat else np.full(len(labels), 1.8)
