@@ -106,8 +106,10 @@ def test_one_look_has_lens_and_attribution_in_either_language_and_light(opened, 
     assert seen.lens is not None and seen.attribution is not None
     expect(page.locator("table.lens tr")).to_have_count(len(seen.lens.readings) + 1)
     top = page.locator("table.lens tr").nth(1).locator("td").last
-    expect(top).to_have_attribute("title", f"{100 * seen.lens.readings[-1][-1].alternatives[0].probability:.1f} %, "
-                                  f"{seen.lens.readings[-1][-1].entropy:.1f} " + ("bits" if language == "en" else "比特"))  # fmt: skip
+    end = seen.lens.readings[-1][-1]
+    bits = "bits" if language == "en" else "比特"
+    told = f"{100 * end.alternatives[0].probability:.1f} %, {end.entropy:.1f} {bits}"
+    expect(top).to_have_attribute("title", told)
     expect(page.locator("section").last.locator(".amount")).to_have_count(len(seen.tokens))
     heads = {"en": "How the guess forms", "zh": "猜测如何形成"}
     expect(page.get_by_role("heading", name=heads[language])).to_be_visible()

@@ -192,14 +192,14 @@ class AssistantChat(Chat):
         persona = self.assistant.persona
         return persona.greeting.text(language if persona.language == "auto" else persona.language)
 
-    def _begin(self, messages: list[Message]) -> tuple[Fitted, Iterator[Piece]]:
+    def _begin(self, messages: list[Message], beginning: Sequence[int] = ()) -> tuple[Fitted, Iterator[Piece]]:
         fitted = self.fitted(messages)
         assert self.plan is not None
         plan = self.plan
         if not plan.messages:
             return fitted, iter([Piece(plan.text, finish_reason="stop")])
-        if not self._offered(plan):
-            return fitted, self._written(fitted.ids)
+        if beginning or not self._offered(plan):
+            return fitted, self._written(fitted.ids, beginning)
         return fitted, self._calling([plan.messages[0], *plan.messages[1 + len(fitted.left_out) :]])
 
     def fitted(self, messages: list[Message]) -> Fitted:

@@ -27,6 +27,7 @@ from glassgpt.cli import (
     knowledge,
     look,
     models,
+    origins,
     pretrain,
     serve,
     tokenizer,
@@ -51,6 +52,7 @@ VERBS = (
     verify,
     evaluate,
     look,
+    origins,
     bench,
 )
 

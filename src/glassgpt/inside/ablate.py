@@ -6,7 +6,7 @@ or MLP that is off adds nothing; the network itself is left alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -123,10 +123,12 @@ def ablate(model: LanguageModel, prompt: Prompt, switches: Switches, top: int = 
     return Ablation(switches, shifts, divergence_of(before, after))
 
 
-def answer_with(model: LanguageModel, prompt: Prompt, switches: Switches, max_new_tokens: int = 100,
+def answer_with(model: LanguageModel, prompt: Prompt, switches: Switches, max_new_tokens: int = 100, *,
+                ends: Collection[int] | None = None, stops: Sequence[str] = (),
                 **settings: object) -> Iterator[Piece]:  # fmt: skip
     """Write on with parts switched off, piece by piece; `settings` are those of `SamplingSettings`. The same seed draws
-    with the same chance as with everything on.
+    with the same chance as with everything on. Messages are answered until the model's turn is over, other prompts
+    until one of `ends` (the tokenizer's own end of a text unless given) or `stops`.
 
     Raises:
         InputError, ConfigError: as `LanguageModel.generate`, and where there is no such part.
@@ -134,12 +136,11 @@ def answer_with(model: LanguageModel, prompt: Prompt, switches: Switches, max_ne
     network, ids = network_of(model), ids_of(model, prompt)
     chosen = sampling_settings(dict(settings))
     limit = plan_length(len(ids), model.context_length, max_new_tokens, None, max_new_tokens)
-    ends = model.end_ids
-    stops: tuple[str, ...] = ()
+    ends = model.end_ids if ends is None else ends
     if not isinstance(prompt, str) and prompt and isinstance(prompt[0], dict):
         ends, stops = model.template.stop_ids(model.tokenizer), model.template.stop_strings
     probe = switches.probe(network)
-    return _written(model, network, Request(ids, limit, chosen, 0, ends, stops), probe)
+    return _written(model, network, Request(ids, limit, chosen, 0, frozenset(ends), tuple(stops)), probe)
 
 
 @torch.no_grad()

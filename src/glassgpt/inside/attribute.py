@@ -10,7 +10,8 @@ the first, so that without it the network computes something else altogether.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -54,11 +55,13 @@ class Attribution:
     steps: int
 
 
-def attribute(model: LanguageModel, prompt: Prompt, target: int | None = None, *, most_steps: int = 600) -> Attribution:
+def attribute(model: LanguageModel, prompt: Prompt, target: int | None = None, *, most_steps: int = 600,
+              seconds: float | None = None, going: Callable[[], bool] = lambda: True) -> Attribution:  # fmt: skip
     """Explain the next token after a prompt: `target`, or the likeliest.
 
     The line is cut into stretches. What each should add up to is known from its ends, so the stretch that misses it by
-    the most is halved until the gap is under 1 % or `most_steps` gradients were taken.
+    the most is halved until the gap is under 1 %, or `most_steps` gradients were taken, or the `seconds` are over.
+    `going` is asked before each stretch; once it is False, the computation ends as if the time were over.
 
     Raises:
         InputError: the prompt cannot be read.
@@ -86,6 +89,7 @@ def attribute(model: LanguageModel, prompt: Prompt, target: int | None = None, *
     start = vectors.clone()
     start[said or [0]] = middle
     line = _Line(network, rows, start, vectors, target)
+    until = None if seconds is None else time.monotonic() + seconds
     stretches = [line.stretch(a, b) for a, b in pairwise(_FIRST)]
     steps = _POINTS * len(stretches)
     low, high = stretches[0].low, stretches[-1].high
@@ -94,7 +98,9 @@ def attribute(model: LanguageModel, prompt: Prompt, target: int | None = None, *
         scores = np.sum([stretch.parts for stretch in stretches], axis=0)
         gap = abs(float(scores.sum()) - (high - low)) / whole
         # Stretches that miss in opposite directions must not hide one another.
-        if sum(abs(stretch.missed) for stretch in stretches) <= ENOUGH * whole or steps + 2 * _POINTS > most_steps:
+        missed = sum(abs(stretch.missed) for stretch in stretches)
+        late = (until is not None and time.monotonic() > until) or not going()
+        if missed <= ENOUGH * whole or steps + 2 * _POINTS > most_steps or late:
             break
         worst = max(stretches, key=lambda stretch: abs(stretch.missed))
         stretches.remove(worst)

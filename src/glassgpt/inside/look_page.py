@@ -19,7 +19,8 @@ POINTS = 300  # of a curve; of more, so many groups are averaged
 _WORDS = (
     "step {step} of {steps}", "the step before", "the next step", "play", "stop", "loss of this text", "training loss",
     "held-out loss", "nats per token", "training step", "probability", "bits", "rank {rank}", "next",
-    "The text: the stronger the shade, the likelier", "Choose a token to see what else was considered; the arrow keys move on.",
+    "The text: the stronger the shade, the likelier",
+    "Choose a token to see what else was considered; the arrow keys move on.",
     "In place of {token}", "What comes next", "the first token has none before it", "Attention", "head",
     "layer {layer}, head {head}", "{token} looks at", "Rows read, columns are read. Choose a row.",
     "How the guess forms", "layer", "start", "What made it likely", "nats", "Losses", "none yet",

@@ -7,6 +7,7 @@ are computed from them for what is looked at.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 
 import torch
@@ -20,6 +21,16 @@ from glassgpt.inside.steps import Step, read_steps
 from glassgpt.inside.subject import ids_of, network_of, texts_of
 from glassgpt.inside.tuned import TunedLens
 from glassgpt.model.attention import attention_pattern, causal_mask
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A head that reads from a place, and the share of its attention that it gives to it."""
+
+    layer: int
+    head: int
+    place: int
+    weight: float
 
 
 class Opened:
@@ -54,7 +65,30 @@ class Opened:
         places = torch.arange(len(self.ids))[None]
         window = self.model.config.sliding_window if block.sliding else None
         mask = causal_mask(places, places, window).to(q.device)
-        return attention_pattern(q, k, mask, block.attention.scale)[0, 0]  # type: ignore[arg-type]
+        return attention_pattern(q, k, mask, block.attention.scale)[0, 0]  # type: ignore[union-attr,arg-type]
+
+    def readers(self, place: int, count: int = 8) -> list[Reader]:
+        """The heads that read the most from one place when the token at `place` was chosen; what they give to the first
+        token, where heads rest, and to the last one before it does not count."""
+        _, queries, keys = self._read
+        row, found = place - 1, list[Reader]()
+        for layer, (q, k) in enumerate(zip(queries, keys, strict=True)):
+            block = network_of(self.model).blocks[layer]
+            window = self.model.config.sliding_window if block.sliding else None
+            first = max(0, row + 1 - window) if window else 0
+            pattern = attention_pattern(q[:, :, row : row + 1], k[:, :, first : row + 1], None,
+                                        block.attention.scale)[0, :, 0]  # type: ignore[union-attr,arg-type] # fmt: skip
+            skipped = 1 if first == 0 else 0
+            if pattern.shape[1] - skipped < 2:
+                continue
+            weights, places = pattern[:, skipped:-1].max(dim=-1)
+            both = enumerate(zip(weights.tolist(), places.tolist(), strict=True))
+            found += [Reader(layer, head, first + skipped + at, weight) for head, (weight, at) in both]
+        return sorted(found, key=lambda reader: -reader.weight)[:count]
+
+    def prepare(self) -> None:
+        """Does now what the first look would wait for."""
+        self._read  # noqa: B018 - it is kept
 
     def summary(self, layer: int, head: int) -> Summary:
         """What that head does in this text."""

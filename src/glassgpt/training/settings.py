@@ -59,7 +59,7 @@ class TrainSettings:
     patience: int = 0
     sample_tokens: int = 100
     snapshots: int = 10
-    snapshot_mb: int = 256
+    snapshot_mb: int = 100
 
     def __post_init__(self) -> None:
         least = {"steps": 1, "batch": 1, "context": 2, "accumulate": 1, "ns_steps": 1, "seed": 0, "evaluate_every": 0,

@@ -24,12 +24,13 @@ WATCH_S = 0.5  # between two looks at a model that is being loaded
 class ChatPage:
     """What one window shows of the conversations."""
 
-    def __init__(self, window: Window, conversation: str | None) -> None:
+    def __init__(self, window: Window, conversation: str | None, look: Callable[[str, str, int], None]) -> None:
         self.window, self.desk = window, window.desk
         self.talks, self.store = window.desk.talks, window.desk.store
         self.conversation = conversation
         self.list = ConversationList(window, self.open, self.delete)
         self.settings = ChatSettings(window, self._chosen)
+        self.look = look  # into a reply, at a word in it
         self._showing = asyncio.Lock()  # what was read first is shown first: an older state must not come last
 
     def build(self) -> None:
@@ -41,7 +42,8 @@ class ChatPage:
             self.progress.visible = False
             self.view = Transcript(self.window.language, self._greeting())
         for event, handler in {"said": self._said, "edited": self._edited, "again": self._again, "chosen": self._branch,
-                               "judged": self._judged, "corrected": self._corrected}.items():  # fmt: skip
+                               "judged": self._judged, "corrected": self._corrected,
+                               "looked": self._looked}.items():  # fmt: skip
             self.view.when(event, self._telling(handler))
         self.view.when("stopped", self._stopped)
         end = self.talks.listen(self._changed)
@@ -187,6 +189,10 @@ class ChatPage:
 
     async def _judged(self, given: dict[str, Any]) -> None:
         await self._judge(str(given.get("id")), thumb=int(given.get("thumb", 0)))
+
+    async def _looked(self, given: dict[str, Any]) -> None:
+        number = given.get("number", 0)
+        self.look(str(given.get("id")), str(given.get("word", ""))[:200], number if isinstance(number, int) else 0)
 
     async def _corrected(self, given: dict[str, Any]) -> None:
         await self._judge(str(given.get("id")), correction=str(given.get("text", "")))
