@@ -25,6 +25,7 @@ from glassgpt.cli import (
     finetune,
     generate,
     knowledge,
+    look,
     models,
     origins,
     pretrain,
@@ -50,6 +51,7 @@ VERBS = (
     finetune,
     verify,
     evaluate,
+    look,
     origins,
     bench,
 )
