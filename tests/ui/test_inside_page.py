@@ -105,6 +105,11 @@ def test_a_click_on_a_word_opens_its_token_and_every_view_of_it(opens, model, la
         window.wait_for_function(READY)
         expect(window.locator(f".gg-view {sign}").first).to_be_visible()
         assert faults(window) == []
+        if view in ("attention", "layers"):
+            address = window.get_by_role("link", name=re.compile("SVG")).get_attribute("href") or ""
+            for kind, begins in (("svg", b"<?xml"), ("png", b"\x89PNG")):
+                found = window.context.request.get(window.url.split("/" + language)[0] + address.replace("svg", kind))
+                assert found.status == 200 and found.body().startswith(begins), found.text()[:300]
     assert window.locator(".gg-lens tbody tr").count() in (0, 4)
     window.locator(".gg-view .gg-main").click()
     window.locator(".gg-view ol.gg-most li").first.wait_for()
