@@ -5,7 +5,8 @@
     data/origins/order.npy    where they begin, sorted; part after part
 
 `build` needs some 40 bytes for each token of a part (`PART`), under 400 MB, however many tokens there are; a text
-that says the same token over and over needs twice that. On disk there are 6 bytes a token, or 8 where ids have four bytes.
+that says the same token over and over needs twice that. On disk there are 6 bytes a token, or 8 where
+ids have four bytes.
 """
 
 from __future__ import annotations
