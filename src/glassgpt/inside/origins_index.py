@@ -4,14 +4,9 @@
     data/origins/text.npy     the tokens plus 1, with a 0 after each document and some at the end
     data/origins/order.npy    where they begin, sorted; part after part
 
-<<<<<<< HEAD
-`build` needs some 40 bytes for each token of a part (`PART`), under 400 MB, however many tokens there are; a text that
-says the same token over and over needs twice that. On disk there are 6 bytes a token, or 8 where ids have four bytes.
-=======
 `build` needs some 40 bytes for each token of a part (`PART`), under 400 MB, however many tokens there are; a text
 that says the same token over and over needs twice that. On disk there are 6 bytes a token, or 8 where
 ids have four bytes.
->>>>>>> a8-origins
 """
 
 from __future__ import annotations
