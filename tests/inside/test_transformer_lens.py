@@ -4,6 +4,20 @@ from __future__ import annotations
 
 import pytest
 import torch
+from make_transformer_lens import (
+    CONTEXT,
+    FILE,
+    HEAD,
+    HEAD_OFF,
+    HEADS,
+    IDS,
+    INSIDE,
+    LAYERS,
+    MLP_OFF,
+    VOCABULARY,
+    WIDTH,
+    weights,
+)  # fmt: skip
 from safetensors import safe_open
 
 from glassgpt.engine.language_model import LanguageModel
@@ -13,9 +27,6 @@ from glassgpt.inside.trace import run_with_trace, trace_names
 from glassgpt.model.config import ModelConfig
 from glassgpt.model.gpt import GPT
 from glassgpt.text.bpe import train_bpe
-from make_transformer_lens import (
-    CONTEXT, FILE, HEAD, HEAD_OFF, HEADS, IDS, INSIDE, LAYERS, MLP_OFF, VOCABULARY, WIDTH, weights,
-)  # fmt: skip
 
 BOUND = 1e-4
 SWITCHES = {"head_off": Switches(heads=(HEAD_OFF,)), "mlp_off": Switches(mlps=(MLP_OFF,))}
