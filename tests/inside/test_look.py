@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,7 @@ from glassgpt.text.template import get_template
 from glassgpt.training.pretrain import prepare, pretrain
 from glassgpt.training.settings import DataSettings, LoraSettings, Recipe, TrainSettings
 from glassgpt.training.sft import FineTuneSettings, finetune, prepare_finetune
+from glassgpt.training.snapshots import series
 from glassgpt.training.state import load_tensors
 
 TEXT = "the boat went </script><b>out</b> to sea"
@@ -244,6 +246,29 @@ def test_what_cannot_be_looked_at_is_refused_by_name(text_run, base, tmp_path, c
     ):
         assert main(["look", str(text_run.folder), *words]) == 1
         assert said in capsys.readouterr().err
+
+
+def test_a_checkpoint_that_is_pruned_meanwhile_is_not_missed(text_run, monkeypatch):
+    """While a run is trained, what was there when the look began may be gone when its turn comes."""
+    gone, asked = text_run.folder / CHECKPOINTS / "step-00000009", []
+
+    def listed(folder):
+        asked.append(folder)
+        return [*series(folder)[:-1], (9, gone)] if len(asked) == 1 else series(folder)
+
+    monkeypatch.setattr("glassgpt.inside.through_time.series", listed)
+    through = through_time(text_run.folder, "the boat")
+    assert len(asked) == 2 and [m.step for m in through.moments] == [step for step, _ in series(text_run.folder)]
+
+
+def test_a_damaged_snapshot_is_named_in_one_line(text_run, tmp_path, capsys):
+    broken = tmp_path / "broken"
+    shutil.copytree(text_run.folder, broken)
+    weights = broken / SNAPSHOTS / "step-00000000" / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    assert main(["look", str(broken), "the boat", "--checkpoints"]) == 1
+    told = capsys.readouterr().err
+    assert "step-00000000" in told and told.count("\n") == 1
 
 
 def test_a_text_of_one_token_has_no_loss_and_still_a_next(base):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
 from glassgpt.core.runs import Run
@@ -55,6 +57,12 @@ def opened(browser, tmp_path, watched):
         context.close()
 
 
+def serious(page: Page) -> list[str]:
+    """What axe calls serious or critical, with the first element of each."""
+    return [f"{v['id']}: {v['nodes'][0]['html'][:120]}" for v in Axe().run(page).response["violations"]
+            if v["impact"] in ("serious", "critical")]  # fmt: skip
+
+
 def test_the_slider_goes_through_the_training(opened, through):
     page = opened(time_page(through, "en"))
     slider, last = page.get_by_role("slider"), len(through.moments) - 1
@@ -73,6 +81,15 @@ def test_the_slider_goes_through_the_training(opened, through):
     expect(page.get_by_role("button", name="play")).to_be_visible()
 
 
+def test_no_other_script_runs_in_the_page(opened, through, watched):
+    """Should something slip through after all: the page allows its own script, by its hash, and nothing else."""
+    page = time_page(through, "en").replace("</body>", "<svg onload='bad=1'></svg><script>bad=1</script></body>")
+    watched.allowed = re.compile("Content Security Policy")
+    page = opened(page)
+    expect(page.get_by_role("slider")).to_be_visible()
+    assert page.evaluate("typeof bad") == "undefined" and watched.errors
+
+
 def test_a_token_is_chosen_by_mouse_and_keys_and_told_with_what_it_looks_at(opened, through):
     page = opened(time_page(through, "en"))
     seen = through.moments[-1].seen
@@ -87,6 +104,7 @@ def test_a_token_is_chosen_by_mouse_and_keys_and_told_with_what_it_looks_at(open
     expect(page.locator("#others")).to_have_text("the first token has none before it")
     page.keyboard.press("End")
     expect(page.locator("#others h3")).to_contain_text("What comes next")
+    assert serious(page) == []
     page.locator("#head").select_option(label="layer 0, head 1")
     pattern = next(p.pattern for p in seen.patterns if (p.layer, p.head) == (0, 1))
     most = round(1000 * float(pattern[-1].max())) / 10
@@ -116,3 +134,4 @@ def test_one_look_has_lens_and_attribution_in_either_language_and_light(opened, 
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "a phone need not scroll sideways"
     light = page.evaluate("getComputedStyle(document.body).backgroundColor") != "rgb(20, 22, 26)"
     assert light == (scheme == "light")
+    assert serious(page) == []

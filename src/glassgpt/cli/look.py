@@ -115,7 +115,7 @@ def _tell(seen: Look, language: str) -> None:
         rows.append((str(step.position), _quoted(step.text), _percent(step.probability), f"{step.entropy:.1f}",
                      _list(others)))  # fmt: skip
     rows.append((str(len(seen.tokens)), say("next", language), "", f"{seen.next.entropy:.1f}",
-                 _list(seen.next.alternatives[:4])))  # fmt: skip
+                 _list(seen.next.alternatives[:3])))  # fmt: skip
     _print(table, rows)
     if seen.loss is not None:
         print(say("loss {loss:.4f} nats per token", language, loss=seen.loss))

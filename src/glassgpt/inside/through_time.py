@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from glassgpt.core.config import settings_from
-from glassgpt.core.errors import NotFoundError
+from glassgpt.core.errors import GlassError, NotFoundError
 from glassgpt.core.runs import Run, check_prepared
 from glassgpt.engine.language_model import LanguageModel
 from glassgpt.engine.load import load
@@ -78,10 +78,24 @@ def through_time(folder: str | Path, prompt: Prompt, *, layer: int | None = None
         ConfigError: there is no such layer or head.
     """
     run = Run.open(Path(folder))
-    places = series(run.folder)
-    if not places:
-        raise NotFoundError("the run {folder} has no checkpoint yet", hint="Let it train for a while.",
-                            folder=run.folder)  # fmt: skip
+    for attempt in range(_ATTEMPTS):
+        places = series(run.folder)
+        if not places:
+            raise NotFoundError("the run {folder} has no checkpoint yet", hint="Let it train for a while.",
+                                folder=run.folder)  # fmt: skip
+        try:
+            return _through(run, places, prompt, layer, head, top, every_head)
+        except GlassError:  # a training that is under way prunes its checkpoints
+            if attempt + 1 == _ATTEMPTS or all(place.is_dir() for _, place in places):
+                raise
+    raise AssertionError("the last attempt returns or raises")
+
+
+_ATTEMPTS = 3
+
+
+def _through(run: Run, places: Sequence[tuple[int, Path]], prompt: Prompt, layer: int | None, head: int | None,
+             top: int, every_head: bool) -> ThroughTime:  # fmt: skip
     losses = {name: tuple((m["step"], m[name]) for m in run.metrics() if name in m) for name in ("loss", "val_loss")}
     heads = _heads(run, places, prompt, layer, head, every_head)
     moments: list[Moment] = []

@@ -42,6 +42,6 @@ def save_snapshot(run: Path, step: int, save_weights: Callable[[Path], None]) ->
 
 def series(run: Path) -> list[tuple[int, Path]]:
     """Every step of a run whose weights are there, with their folder, the first step first; of a step that has a
-    checkpoint and a snapshot the checkpoint."""
-    found = {int(place.name[5:]): place for place in [*steps_in(run / SNAPSHOTS), *checkpoints(run)]}
+    checkpoint and a snapshot the snapshot, which is not pruned."""
+    found = {int(place.name[5:]): place for place in [*checkpoints(run), *steps_in(run / SNAPSHOTS)]}
     return sorted(found.items())
