@@ -19,6 +19,7 @@ SAID = {
     "en": ["How long may a bank transfer take?", "Do you sell bicycles?"],
     "zh": ["优惠券怎么用？", "你们卖自行车吗？"],
 }
+EXPLAINED = {"en": "What is the capital of France?", "zh": "法国的首都是哪里？用英文回答。"}
 ASKED = {"en": "How do I use a coupon?", "zh": "银行转账要多久到？"}
 
 
@@ -54,7 +55,7 @@ def main() -> None:
 
 
 def draw(page: Page, language: str, out: Path) -> None:
-    """The three tabs in one language; the dark and the narrow one too."""
+    """The tabs in one language; the dark and the narrow one too."""
     page.get_by_role("tab").nth(1).click()
     if language == "en":
         page.locator(".gg-panel:visible .gg-button").first.click()  # the sample
@@ -77,7 +78,17 @@ def draw(page: Page, language: str, out: Path) -> None:
     shoot(page, out / f"phone.{language}.png")
     page.emulate_media(color_scheme="light")
     page.set_viewport_size({"width": 1120, "height": 760})
-    page.get_by_role("tab").nth(2).click()
+    page.locator(".gg-bar select").select_option("smollm2")
+    page.locator(".gg-bar .gg-button, .gg-bar .gg-icon").first.click()  # a new conversation
+    page.locator(".gg-greeting").wait_for()
+    say(page, EXPLAINED[language], 0)
+    page.locator(".gg-assistant .gg-actions button").nth(1).click()
+    page.locator(".gg-tok", has_text="Paris").first.click()
+    for view in ("attention", "layers"):
+        page.locator(f"#gg-tab-{view}").click()
+        page.wait_for_function("() => !document.querySelector('.gg-view').hasAttribute('aria-busy')")
+        shoot(page, out / f"inside-{view}.{language}.png")
+    page.get_by_role("tab", name={"en": "Build", "zh": "训练"}[language], exact=True).click()
     if language == "en":
         page.locator(".gg-panel:visible .gg-row .gg-button").first.click()  # the sample
         page.locator(".doctor").wait_for()

@@ -45,7 +45,7 @@ function isPlainEnter(event) {
 // The word around a place in a text; of writing without spaces between words, one character.
 function wordAt(text, offset) {
   for (const match of text.matchAll(/[\p{Script=Han}\p{Script=Hiragana}\p{Script=Katakana}]|[\p{L}\p{N}\p{M}]+|[^\s]/gu)) {
-    if (match.index <= offset && offset <= match.index + match[0].length) return { word: match[0], start: match.index };
+    if (match.index <= offset && offset < match.index + match[0].length) return { word: match[0], start: match.index };
   }
   return null;
 }
@@ -237,9 +237,17 @@ class Transcript {
     const range = at ? null : document.caretRangeFromPoint?.(event.clientX, event.clientY);
     const node = at?.offsetNode ?? range?.startContainer;
     if (!node || node.nodeType !== Node.TEXT_NODE || !body.contains(node)) return;
-    const found = wordAt(node.data, at?.offset ?? range.startOffset);
-    if (!found) return;
+    // The nearest gap between characters may lie on either side of the one that was clicked on.
+    const gap = at?.offset ?? range.startOffset;
     const before = document.createRange();
+    const hit = [gap, gap - 1].find((offset) => {
+      if (offset < 0 || offset >= node.length) return false;
+      before.setStart(node, offset);
+      before.setEnd(node, offset + 1);
+      return Array.from(before.getClientRects()).some((box) => box.left <= event.clientX && event.clientX <= box.right);
+    });
+    const found = hit === undefined ? null : wordAt(node.data, hit);
+    if (!found) return;
     before.setStart(body, 0);
     before.setEnd(node, found.start);
     const earlier = before.cloneContents().textContent.split(found.word).length - 1;
