@@ -3,7 +3,8 @@
     python -m benchmarks inside [--rounds 10] [--model smollm2] [--only probes views] [--attribute 30 250]
 
 Probes: the network in torch with the places where it can be looked into, none given, beside the same network without
-them (the classes below, which must compute the same), alternately; the ratio is the median of pairs. Views: each as the
+them (the classes below, which must compute the same), alternately; the ratio is the median of pairs, in the processor's
+time of one thread. Views: each as the
 page asks for it, of a text of 250 tokens, the first time left out but for the weights.
 """
 
@@ -137,14 +138,15 @@ def without_probes(network: GPT) -> GPT:
 
 
 def compare(one: Callable[[], Any], other: Callable[[], Any], rounds: int) -> tuple[float, list[float]]:
-    """Median seconds of the one, and the ratios one / other of pairs, each first in turn."""
+    """Median seconds of the one, and the ratios one / other of pairs, each first in turn. On one thread, and of the
+    processor's time: what other programs do must not hide a difference of some microseconds."""
     seconds, ratios = [], []
     for number in range(rounds + 2):
         took = {}
         for name, call in ((0, one), (1, other)) if number % 2 else ((1, other), (0, one)):
-            begin = time.perf_counter()
+            begin = time.thread_time()
             call()
-            took[name] = time.perf_counter() - begin
+            took[name] = time.thread_time() - begin
         if number >= 2:
             seconds.append(took[0])
             ratios.append(took[0] / took[1])
@@ -247,9 +249,12 @@ def main() -> None:
     print(f"{platform.system()} {platform.machine()}, {thread_budget()} cores, load {os.getloadavg()[0]:.1f}\n")
     model = glassgpt.load(args.model)
     if "probes" in args.only:
-        print("| probes in the code, none given | ms | with / without | half of the pairs |\n|---|---:|---:|---|")
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        print("| probes in the code, none given | ms of one core | with / without | half of the pairs |\n|---|---:|---:|---|")
         probes("tiny", tiny(), max(200, args.steps // 2), args.steps)
         probes(args.model, subject.network_of(model), args.rounds, args.steps // 20)
+        torch.set_num_threads(threads)
     if "views" in args.only:
         print(f"\n| {args.model}, {model.precision} | s | least to most |\n|---|---:|---|")
         with torch.enable_grad():
