@@ -251,7 +251,8 @@ def main() -> None:
     if "probes" in args.only:
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
-        print("| probes in the code, none given | ms of one core | with / without | half of the pairs |\n|---|---:|---:|---|")
+        print("| probes in the code, none given | ms of one core | with / without | half of the pairs |")
+        print("|---|---:|---:|---|")
         probes("tiny", tiny(), max(200, args.steps // 2), args.steps)
         probes(args.model, subject.network_of(model), args.rounds, args.steps // 20)
         torch.set_num_threads(threads)
