@@ -198,11 +198,11 @@ def clock(name: str, call: Callable[[], Any], rounds: int = 3, warm: bool = True
     """A row of the table of views: the median, the least and the most."""
     if warm:
         call()
-    took = []
+    took, now = [], time.thread_time if torch.get_num_threads() == 1 else time.perf_counter
     for _ in range(rounds):
-        begin = time.perf_counter()
+        begin = now()
         found = call()
-        took.append(time.perf_counter() - begin)
+        took.append(now() - begin)
     print(f"| {name} | {median(took):.2f} | {min(took):.2f} to {max(took):.2f} |", flush=True)
     return found
 
@@ -245,6 +245,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=2000, help="tokens decoded by the tiny network; a 20th of it else")
     parser.add_argument("--only", nargs="+", choices=["probes", "views"], default=["probes", "views"])
     parser.add_argument("--attribute", nargs="*", type=int, default=[30, 250])
+    parser.add_argument("--one-core", action="store_true", help="views on one thread, in its processor's time; what the "
+                        "engine and unpacking do on threads of their own is not counted")  # fmt: skip
     args = parser.parse_args()
     print(f"{platform.system()} {platform.machine()}, {thread_budget()} cores, load {os.getloadavg()[0]:.1f}\n")
     model = glassgpt.load(args.model)
@@ -257,6 +259,8 @@ def main() -> None:
         probes(args.model, subject.network_of(model), args.rounds, args.steps // 20)
         torch.set_num_threads(threads)
     if "views" in args.only:
+        if args.one_core:
+            torch.set_num_threads(1)
         print(f"\n| {args.model}, {model.precision} | s | least to most |\n|---|---:|---|")
         with torch.enable_grad():
             views(model, args.attribute, min(args.rounds, 3))
