@@ -245,8 +245,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=2000, help="tokens decoded by the tiny network; a 20th of it else")
     parser.add_argument("--only", nargs="+", choices=["probes", "views"], default=["probes", "views"])
     parser.add_argument("--attribute", nargs="*", type=int, default=[30, 250])
-    parser.add_argument("--one-core", action="store_true", help="views on one thread, in its processor's time; what the "
-                        "engine and unpacking do on threads of their own is not counted")  # fmt: skip
+    parser.add_argument("--one-core", action="store_true", help="views on one thread, in its own time; what "
+                        "the engine and unpacking do on threads of their own is not counted")  # fmt: skip
     args = parser.parse_args()
     print(f"{platform.system()} {platform.machine()}, {thread_budget()} cores, load {os.getloadavg()[0]:.1f}\n")
     model = glassgpt.load(args.model)
