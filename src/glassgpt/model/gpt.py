@@ -65,14 +65,20 @@ class Block(nn.Module):
         probe: Probe | None = None,
     ) -> Tensor:
         """`x`, the residual stream [B, T, C], to the same shape; the other arguments are attention's."""
-        place = self.place
-        x = seen(probe, place, "resid_pre", x)
+        # Asked in place: five calls that only hand a value back took 1 % of a token of a small network.
+        if probe is not None:
+            x = probe(self.place + "resid_pre", x)
         attention_out = self.attention(self.attention_norm(x), mask, rope, cache, stretches, probe)
-        attention_out = seen(probe, place, "attn_out", self.attention_post_norm(attention_out))
-        x = seen(probe, place, "resid_mid", x + self.dropout(attention_out))
-        mlp_out = self.mlp(self.mlp_norm(x), probe, self.mlp_place)
-        mlp_out = seen(probe, place, "mlp_out", self.mlp_post_norm(mlp_out))
-        return seen(probe, place, "resid_post", x + self.dropout(mlp_out))
+        attention_out = self.attention_post_norm(attention_out)
+        if probe is not None:
+            attention_out = probe(self.place + "attn_out", attention_out)
+        x = x + self.dropout(attention_out)
+        if probe is None:
+            return x + self.dropout(self.mlp_post_norm(self.mlp(self.mlp_norm(x))))
+        x = probe(self.place + "resid_mid", x)
+        mlp_out = self.mlp_post_norm(self.mlp(self.mlp_norm(x), probe, self.mlp_place))
+        mlp_out = probe(self.place + "mlp_out", mlp_out)
+        return probe(self.place + "resid_post", x + self.dropout(mlp_out))
 
 
 class GPT(nn.Module):

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from glassgpt.core.errors import ConfigError
 from glassgpt.model.fused import Gated, RMSNormFunction, SquaredReLU, worth_it
-from glassgpt.model.probe import Probe, seen
+from glassgpt.model.probe import Probe
 
 
 class RMSNorm(nn.Module):
@@ -77,7 +77,7 @@ class MLP(nn.Module):
         hidden = self.up(x)
         squares = self.kind == "relu2" and worth_it(hidden)
         hidden = SquaredReLU.apply(hidden) if squares else activate(hidden, self.kind)
-        return self.down(seen(probe, place, "hidden", hidden))
+        return self.down(hidden if probe is None else probe(place + "hidden", hidden))
 
 
 class GatedMLP(nn.Module):
@@ -97,7 +97,7 @@ class GatedMLP(nn.Module):
         """`x` [..., C] to the same shape; `place` begins the name that `probe` is told."""
         gate, up = self.gate(x), self.up(x)
         hidden = Gated.apply(gate, up, self.kind) if worth_it(gate) else activate(gate, self.kind) * up
-        return self.down(seen(probe, place, "hidden", hidden))
+        return self.down(hidden if probe is None else probe(place + "hidden", hidden))
 
 
 def activate(x: Tensor, kind: str) -> Tensor:

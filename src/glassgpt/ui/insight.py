@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from glassgpt.assistant.store import Message, Store
 from glassgpt.core.errors import InputError
+from glassgpt.core.threads import thread_budget
 from glassgpt.engine.language_model import LanguageModel
 from glassgpt.inside.opened import Opened
 from glassgpt.inside.steps import Step
@@ -65,7 +66,7 @@ class Insight:
 
     def __init__(self, hub: Hub, store: Store, talks: Talks) -> None:
         self.hub, self.store, self.talks = hub, store, talks
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="inside")
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="inside", initializer=_modest)
         self._open: OrderedDict[str, Reply] = OrderedDict()
         self.closed = False
 
@@ -139,6 +140,13 @@ class Insight:
 
     async def _run(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+
+
+def _modest() -> None:
+    """torch computes with half of the threads: it is slow where its threads wait for one another, and others chat."""
+    import torch
+
+    torch.set_num_threads(max(1, thread_budget() // 2))
 
 
 def character_of(text: str, word: str, number: int) -> int:
