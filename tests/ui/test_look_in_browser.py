@@ -70,12 +70,12 @@ def test_the_slider_goes_through_the_training(opened, through):
     for at in range(last, -1, -1):
         moment = through.moments[at]
         expect(page.locator("label[for=moment]")).to_have_text(f"step {moment.step} of 6")
-        expect(page.locator(".facts")).to_contain_text(f"loss of this text: {moment.seen.loss:.3f}")
+        expect(page.locator(".facts")).to_contain_text(f"loss of this text {moment.seen.loss:.3f}")
         likeliest = moment.seen.next.alternatives[0]
         expect(page.locator("#others .amount").first).to_have_text(f"{100 * likeliest.probability:.1f} %")
         slider.focus()
         page.keyboard.press("ArrowLeft")
-    expect(page.locator(".facts")).to_contain_text("training loss: none yet")
+    expect(page.locator(".facts")).to_contain_text("training loss none yet")
     page.get_by_role("button", name="play").click()
     expect(slider).to_have_value(str(last))
     expect(page.get_by_role("button", name="play")).to_be_visible()
@@ -97,7 +97,7 @@ def test_a_token_is_chosen_by_mouse_and_keys_and_told_with_what_it_looks_at(open
     assert tokens.all_inner_texts() == [*[t.replace(" ", "␣").replace("\n", "⏎") for t in seen.tokens], "▸ next"]
     tokens.nth(3).click()
     step = seen.steps[2]
-    expect(page.locator("#others h3")).to_contain_text(f"{step.entropy:.1f} bits, {100 * step.probability:.1f} %")
+    expect(page.locator("#others h3")).to_contain_text(f"{step.entropy:.1f} bits · {100 * step.probability:.1f} %")
     page.keyboard.press("ArrowRight")
     expect(tokens.nth(4)).to_be_focused()
     page.keyboard.press("Home")
@@ -126,7 +126,7 @@ def test_one_look_has_lens_and_attribution_in_either_language_and_light(opened, 
     top = page.locator("table.lens tr").nth(1).locator("td").last
     end = seen.lens.readings[-1][-1]
     bits = "bits" if language == "en" else "比特"
-    told = f"{100 * end.alternatives[0].probability:.1f} %, {end.entropy:.1f} {bits}"
+    told = f"{100 * end.alternatives[0].probability:.1f} % · {end.entropy:.1f} {bits}"
     expect(top).to_have_attribute("title", told)
     expect(page.locator("section").last.locator(".amount")).to_have_count(len(seen.tokens))
     heads = {"en": "How the guess forms", "zh": "猜测如何形成"}

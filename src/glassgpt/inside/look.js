@@ -82,8 +82,8 @@
     const after = place === tokens.length;
     const found = after ? moment.next : moment.steps[place - 1];
     const title = after ? word("What comes next") : word("In place of {token}", { token: `“${tokens[place]}”` });
-    const more = after ? "" : `, ${percent(found.p)}, ${word("rank {rank}", { rank: found.rank })}`;
-    others.append(make("h3", {}, `${title} (${found.bits.toFixed(1)} ${word("bits")}${more})`));
+    const more = after ? "" : ` · ${percent(found.p)} · ${word("rank {rank}", { rank: found.rank })}`;
+    others.append(make("h3", {}, `${title} · ${found.bits.toFixed(1)} ${word("bits")}${more}`));
     const rows = found.others.map(([name, p], n) => [name, p, percent(p), !after && n === found.rank - 1]);
     if (!after && found.rank > rows.length) rows.push([tokens[place], found.p, percent(found.p), true]);
     others.append(bars(rows, Math.max(...rows.map((row) => row[1]), 1e-9)));
@@ -133,7 +133,7 @@
     const x = (s) => 45 + (s / right) * 640, y = (loss) => 175 - (loss / top) * 160;
     const line = (points, given) => draw("polyline", { points: points.map(([s, l]) => `${x(s).toFixed(1)},${y(l).toFixed(1)}`).join(" "),
       fill: "none", ...given });
-    const picture = draw("svg", { class: "curve", viewBox: "0 0 700 215", role: "img", "aria-label": word("Losses") });
+    const picture = draw("svg", { class: "curve", viewBox: "0 0 700 215", role: "img", "aria-label": word("Losses, nats per token") });
     for (let n = 0; n <= 4; n++) {
       const loss = (top * n) / 4;
       picture.append(draw("line", { x1: 45, x2: 685, y1: y(loss), y2: y(loss), stroke: "#8884" }),
@@ -144,7 +144,7 @@
       line(own, { stroke: "var(--mark)", "stroke-width": 2 }),
       ...own.map(([s, l]) => draw("circle", { cx: x(s), cy: y(l), r: s === moment.step ? 6 : 3, fill: "var(--mark)" })),
       draw("line", { x1: x(moment.step), x2: x(moment.step), y1: 15, y2: 175, stroke: "var(--mark)", "stroke-dasharray": "2 3" }),
-      draw("text", { x: 365, y: 192, "text-anchor": "middle" }, word("training step") + ` (0 – ${right})`));
+      draw("text", { x: 365, y: 192, "text-anchor": "middle" }, word("training step") + ` 0 – ${right}`));
     const legend = [["#888", word("training loss"), ""], ["rgb(var(--hue))", word("held-out loss"), "6 3"], ["var(--mark)", word("loss of this text"), ""]];
     legend.forEach(([colour, name, dashes], n) => picture.append(
       draw("line", { x1: 60 + n * 210, x2: 85 + n * 210, y1: 208, y2: 208, stroke: colour, "stroke-width": 2.5, "stroke-dasharray": dashes }),
@@ -165,7 +165,7 @@
       const line = make("tr", {}, make("th", {}, n ? String(n) : word("start")));
       for (let j = first; j < last; j++) {
         const [name, p, bits] = rows[n][j];
-        const cell = make("td", { title: `${percent(p)}, ${bits.toFixed(1)} ${word("bits")}` }, name);
+        const cell = make("td", { title: `${percent(p)} · ${bits.toFixed(1)} ${word("bits")}` }, name);
         cell.style.background = shade(p);
         line.append(cell);
       }
@@ -181,7 +181,7 @@
       label.textContent = told;
       slider.setAttribute("aria-valuetext", told);
       facts.replaceChildren(...[["loss of this text", moment.loss], ["training loss", moment.training], ["held-out loss", moment.held_out]]
-        .map(([name, value]) => make("span", {}, `${word(name)}: ${number(value)}`)));
+        .map(([name, value]) => make("span", {}, word(name) + " ", make("strong", {}, number(value)))));
     }
     buttons.forEach((button, i) => {
       const p = i > 0 && i < size ? moment.steps[i - 1].p : 0;
@@ -203,7 +203,7 @@
     step(1, "the next step", "▸"), player, label), facts));
   page.append(section(word("The text: the stronger the shade, the likelier"),
     hint(word("Choose a token to see what else was considered; the arrow keys move on.")), text, others));
-  if (seen.curves) page.append(section(word("Losses") + `, ${word("nats per token")}`, place_of));
+  if (seen.curves) page.append(section(word("Losses, nats per token"), place_of));
   page.append(section(word("Attention"), hint(word("Rows read, columns are read. Choose a row.")), make("p", {}, chooser),
     make("div", { class: "two" }, matrix, row)));
   if (seen.lens) page.append(section(word("How the guess forms"), hint(words.lens), lens));

@@ -18,12 +18,12 @@ from glassgpt.inside.through_time import ThroughTime
 POINTS = 300  # of a curve; of more, so many groups are averaged
 _WORDS = (
     "step {step} of {steps}", "the step before", "the next step", "play", "stop", "loss of this text", "training loss",
-    "held-out loss", "nats per token", "training step", "probability", "bits", "rank {rank}", "next",
+    "held-out loss", "training step", "probability", "bits", "rank {rank}", "next",
     "The text: the stronger the shade, the likelier",
     "Choose a token to see what else was considered; the arrow keys move on.",
     "In place of {token}", "What comes next", "the first token has none before it", "Attention", "head",
     "layer {layer}, head {head}", "{token} looks at", "Rows read, columns are read. Choose a row.",
-    "How the guess forms", "layer", "start", "What made it likely", "nats", "Losses", "none yet",
+    "How the guess forms", "layer", "start", "What made it likely", "nats", "Losses, nats per token", "none yet",
 )  # fmt: skip
 
 
