@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import stat
+import subprocess
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -100,6 +102,12 @@ def test_a_rows_answer_stands_without_its_question():
         and answer_alone("So.", "") == "So."
         and answer_alone("How?", "How?") == "How?"
     )
+
+
+def test_a_server_with_its_page_starts_without_torch_and_without_matplotlib():
+    """They take seconds and hundreds of megabytes, and are wanted by those who look inside alone."""
+    code = "import sys, glassgpt.cli.opening, glassgpt.ui.page\nassert not {'torch', 'matplotlib'} & sys.modules.keys()"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
 
 class Shapes(HTMLParser):

@@ -10,7 +10,6 @@ from nicegui import background_tasks, ui
 
 from glassgpt.core.errors import InputError
 from glassgpt.ui.glass import Glass
-from glassgpt.ui.inside_views import VIEWS, about, check_place
 from glassgpt.ui.insight import Reply, character_of
 from glassgpt.ui.talks import Options
 from glassgpt.ui.window import Window
@@ -47,6 +46,8 @@ class InsidePage:
         except Exception as error:
             self._say(self.window.line(error))
             return
+        from glassgpt.ui.inside_views import about
+
         if place is None or not reply.start <= place < len(reply.opened.ids):
             place = reply.place_of(character_of(reply.message.text, word, number)) if word else reply.start
         self._say(words("Written by {model}. Click on a token, or use the arrow keys.", model=reply.model_name))
@@ -59,6 +60,8 @@ class InsidePage:
 
     async def _wanted(self, given: dict[str, Any]) -> None:
         """A view is seen, of one place."""
+        from glassgpt.ui.inside_views import VIEWS, check_place
+
         view, reply = str(given.get("view")), self.reply
         if reply is None or view not in VIEWS:
             return
@@ -75,6 +78,8 @@ class InsidePage:
 
     async def _go_on(self, given: dict[str, Any]) -> None:
         """Another token in this place, from which the reply goes on."""
+        from glassgpt.ui.inside_views import check_place
+
         reply = self.reply
         if reply is None:
             return

@@ -11,16 +11,18 @@ from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from glassgpt.assistant.store import Message, Store
 from glassgpt.core.errors import InputError
 from glassgpt.core.threads import thread_budget
 from glassgpt.engine.language_model import LanguageModel
-from glassgpt.inside.opened import Opened
-from glassgpt.inside.steps import Step
 from glassgpt.server.hub import Hub
 from glassgpt.ui.talks import Options, Talks
+
+if TYPE_CHECKING:  # torch is imported when something is looked into, not when the server starts
+    from glassgpt.inside.opened import Opened
+    from glassgpt.inside.steps import Step
 
 KEPT = 2  # replies that stay open: each holds some 100 MB for a text of 500 tokens
 T = TypeVar("T")
@@ -113,6 +115,9 @@ class Insight:
 
     def _read(self, message: Message, model: LanguageModel, name: str, options: Options) -> Reply:
         """In the thread: the ids that the model was given and those of its reply, and what it thought of them."""
+        from glassgpt.inside.opened import Opened
+        from glassgpt.ui import inside_views  # noqa: F401 - so that the event loop need not wait for it
+
         before, own = self.laid_out(message, model, options)
         opened = Opened(model, [*before, *own])
         return Reply(message, opened, len(before), opened.steps(len(before)), name, lambda: not self.closed)

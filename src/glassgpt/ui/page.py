@@ -19,7 +19,6 @@ from glassgpt.ui.build_page import BuildPage
 from glassgpt.ui.chat_page import ChatPage
 from glassgpt.ui.desk import Desk
 from glassgpt.ui.inside_page import InsidePage
-from glassgpt.ui.inside_picture import TYPES, picture
 from glassgpt.ui.knowledge_page import KnowledgePage
 from glassgpt.ui.markdown import markdown_css
 from glassgpt.ui.window import Window
@@ -57,6 +56,8 @@ def make_page(desk: Desk) -> FastAPI:
     @app.get("/inside/picture")
     async def drawn(message: str, view: str, place: int, layer: int = -1, head: int = -1, kind: str = "svg",
                     language: str = "en") -> Response:  # fmt: skip
+        from glassgpt.ui.inside_picture import TYPES, picture
+
         language = language if language in LANGUAGES else "en"
         reply = await desk.insight.open(message, lambda name: desk.options(name, language))
         data = await desk.insight.ask(reply, lambda r: picture(r, view, kind, place, layer, head, language))
