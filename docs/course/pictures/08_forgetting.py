@@ -77,7 +77,7 @@ def main() -> None:
                 axes.plot(range(0, STEPS + 1, EVERY), [point[side] for point in curve], color=colour, label=label)
             axes.set_title(title, fontsize=10)
             axes.set_xlabel(words("rows read", "读过的行数"))
-        both[0].set_ylabel(words("loss, nats a token", "损失（每个 token 的 nat 数）"))
+        both[0].set_ylabel(words("loss, nats a token", "损失（nat/词元）"))
         both[0].legend(frameon=False, title=words("what is trained, at which rate", "训练什么，学习率"))
         return figure
 
