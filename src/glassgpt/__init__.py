@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from glassgpt.engine.load import load
     from glassgpt.engine.sampling import SamplingSettings
     from glassgpt.evaluation.perplexity import perplexity
+    from glassgpt.inside.trace import Trace, run_with_trace
     from glassgpt.model.attention import SelfAttention
     from glassgpt.model.config import ModelConfig
     from glassgpt.model.gpt import GPT
@@ -37,9 +38,11 @@ _HOMES = {
     "SamplingSettings": "engine.sampling",
     "SelfAttention": "model.attention",
     "Tool": "assistant.tool",
+    "Trace": "inside.trace",
     "Transformer": "model.transformer",
     "load": "engine.load",
     "perplexity": "evaluation.perplexity",
+    "run_with_trace": "inside.trace",
     "tool": "assistant.tool",
 }
 
@@ -55,9 +58,11 @@ __all__ = [
     "SamplingSettings",
     "SelfAttention",
     "Tool",
+    "Trace",
     "Transformer",
     "load",
     "perplexity",
+    "run_with_trace",
     "tool",
 ]
 

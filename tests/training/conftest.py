@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from glassgpt.training.loop import Stage
 from glassgpt.training.optim import AdamW, Optimizer
 from glassgpt.training.pretrain import prepare, tensors_of
 from glassgpt.training.settings import DataSettings, LoraSettings, Recipe, TrainSettings
-from glassgpt.training.sft import ANSWERS, FineTuneSettings, prepare_finetune
+from glassgpt.training.sft import ANSWERS, FineTuneSettings, finetune, prepare_finetune
 from glassgpt.training.state import save_tensors
 
 WORDS = [
@@ -107,6 +108,25 @@ def answer_run(tmp_path, tiny_model, answer_rows) -> Callable[..., Run]:
             train=TrainSettings(**(ANSWERS | TINY | {"lr": 0.01} | train)),
         )  # fmt: skip
         prepare_finetune(run, answer_rows[:50], answer_rows[50:], settings)
+        return run
+
+    return make
+
+
+@pytest.fixture
+def forgetting_run(tmp_path, answer_run, answer_rows) -> Callable[..., Run]:
+    """A prepared fine-tuning whose held-out loss rises from the first evaluation on, whatever a machine rounds: a model
+    that knows the answers is taught others, and measured on those that it knew."""
+
+    def make(rank: int) -> Run:
+        base = answer_run("base", rank=0, epochs=3.0)
+        finetune(base)
+        run = Run.create(tmp_path / "forgetting", {"data": "qa.csv"})
+        train = TrainSettings(**(ANSWERS | TINY | {"lr": 0.01, "schedule": "constant"}))
+        lora = LoraSettings(rank=rank, alpha=8.0, dropout=0.1 if rank else 0.0)
+        others = [replace(row, texts=[row.texts[0], "XQJ ZKV XQJ ZKV"]) for row in answer_rows[:50]]
+        prepare_finetune(run, others, answer_rows[:10],
+                         FineTuneSettings(base=str(base.folder), epochs=3.0, lora=lora, train=train))  # fmt: skip
         return run
 
     return make

@@ -78,9 +78,9 @@ def test_the_first_loss_is_that_of_transformers(answer_rows, tiny_model, tmp_pat
     assert losses[0] == pytest.approx(total / count, abs=1e-4)
 
 
-def test_the_best_model_is_left_and_its_held_out_loss_is_that_of_transformers(answer_run, tmp_path):
-    """Held-out answers are chance here: learning by heart makes them worse after a while."""
-    run = answer_run(epochs=12.0, lr=0.03, schedule="constant", evaluate_every=4)
+@pytest.mark.parametrize("rank", [4, 0])
+def test_the_best_model_is_left_and_its_held_out_loss_is_that_of_transformers(forgetting_run, tmp_path, rank):
+    run = forgetting_run(rank)
     done, _ = events_of(run)
     told = {m["step"]: m["val_loss"] for m in run.metrics() if "val_loss" in m}
     best = min(told, key=lambda step: told[step])
@@ -145,9 +145,8 @@ def test_the_network_that_was_trained_is_gone_before_the_base_is_read_again(answ
 
 
 @pytest.mark.parametrize("rank", [4, 0])
-def test_where_the_best_checkpoint_is_damaged_the_last_weights_are_left_and_that_is_told(answer_run, rank):
-    """Held-out answers are chance: the best evaluation is an early one."""
-    run = answer_run(rank=rank, epochs=12.0, lr=0.03, schedule="constant", evaluate_every=4)
+def test_where_the_best_checkpoint_is_damaged_the_last_weights_are_left_and_that_is_told(forgetting_run, rank):
+    run = forgetting_run(rank)
     seen: list[Event] = []
 
     def watch(event: Event) -> None:

@@ -21,6 +21,7 @@ class Site:
     """A server in a process of its own."""
 
     folder: Path
+    slow: bool = False
     port: int = 0
     url: str = ""
     process: subprocess.Popen[str] | None = None
@@ -29,7 +30,8 @@ class Site:
         """Starts it, at the port that it had before."""
         log = (self.folder / "server.log").open("a")
         self.process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).parent / "page_child.py"), str(self.folder), str(self.port)],
+            [sys.executable, str(Path(__file__).parent / "page_child.py"), str(self.folder), str(self.port),
+             *(["slow"] if self.slow else [])],
             stdout=subprocess.PIPE, stderr=log, text=True,
         )  # fmt: skip
         assert self.process.stdout is not None

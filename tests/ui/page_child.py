@@ -1,4 +1,5 @@
-"""A server with its page whose model says what a test tells it to: run as a program, `page_child.py FOLDER PORT`.
+"""A server with its page whose model says what a test tells it to: run as a program, `page_child.py FOLDER PORT`, and
+`slow` where what it reads from its database shall arrive late.
 
 The scripted model answers `say:TEXT` with TEXT, `long:N` with N words at 100 words/s, and anything else with
 "You said:" and the message. The real engine is tested elsewhere.
@@ -17,7 +18,7 @@ from typing import Any
 from glassgpt.assistant.assistant import Assistant
 from glassgpt.assistant.knowledge import Knowledge
 from glassgpt.assistant.persona import load_persona
-from glassgpt.assistant.store import Store
+from glassgpt.assistant.store import Message, Store
 from glassgpt.engine.request import Piece
 from glassgpt.server.app import make_app
 from glassgpt.server.door import Door
@@ -63,6 +64,18 @@ class Scripted:
         yield Piece("", finish_reason="stop")
 
 
+class SlowStore(Store):
+    """A busy disk: what is read of a conversation arrives late, each second time very late."""
+
+    late = False
+
+    def tree(self, conversation: str) -> list[Message]:
+        found = super().tree(conversation)
+        self.late = not self.late
+        time.sleep(0.8 if self.late else 0.1)
+        return found
+
+
 def main() -> None:
     folder, port = Path(sys.argv[1]), int(sys.argv[2])
     folder.mkdir(parents=True, exist_ok=True)
@@ -71,7 +84,8 @@ def main() -> None:
     persona = load_persona("customer-service")
     hub.add_assistant("customer-service", lambda model: Assistant(model, persona, shelf))
     keys = Keys([key_of(KEY)])
-    desk = Desk(hub, Store(folder / "conversations.db"), shelf, Builds(folder / "runs", machine=folder), folder)
+    store = SlowStore if "slow" in sys.argv else Store
+    desk = Desk(hub, store(folder / "conversations.db"), shelf, Builds(folder / "runs", machine=folder), folder)
     socket = listen("127.0.0.1", port)
     log_to_stderr()
     app = make_app(hub, keys, None, Door(keys, page_secret(folder)), make_page(desk), lambda error: None)

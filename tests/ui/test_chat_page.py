@@ -206,6 +206,29 @@ def test_an_open_page_outlives_a_restart_of_its_server(window: Page, site: Site,
     assert say(window, "say:after") == "after"
 
 
+def test_what_a_slow_disk_gives_late_does_not_replace_what_is_newer(browser, watched: Watched, tmp_path):
+    """What was read before a reply was there came after it, and stayed."""
+    site = Site(tmp_path, slow=True)
+    site.start()
+    context = browser.new_context()
+    try:
+        context.request.get(f"{site.url}/?token={KEY}")
+        page = context.new_page()
+        watched.watch(page, site.url)
+        page.goto(site.url)
+        connected(page)
+        for text in ("first", "second", "third"):
+            say(page, text)
+        page.wait_for_timeout(1500)
+        assert page.locator(".gg-assistant .gg-body").all_inner_texts() == [
+            "You said: first", "You said: second", "You said: third",
+        ]  # fmt: skip
+        expect(page.locator(".gg-assistant .gg-actions")).to_have_count(3)
+    finally:
+        context.close()
+        site.stop()
+
+
 def test_without_a_key_nothing_of_the_page_is_shown(browser, site: Site):
     context = browser.new_context(locale="zh-CN")
     page = context.new_page()

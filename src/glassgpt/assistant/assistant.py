@@ -192,20 +192,31 @@ class AssistantChat(Chat):
         persona = self.assistant.persona
         return persona.greeting.text(language if persona.language == "auto" else persona.language)
 
-    def _begin(self, messages: list[Message]) -> tuple[Fitted, Iterator[Piece]]:
+    def _begin(self, messages: list[Message], beginning: Sequence[int] = ()) -> tuple[Fitted, Iterator[Piece]]:
+        fitted = self.fitted(messages)
+        assert self.plan is not None
+        plan = self.plan
+        if not plan.messages:
+            return fitted, iter([Piece(plan.text, finish_reason="stop")])
+        if beginning or not self._offered(plan):
+            return fitted, self._written(fitted.ids, beginning)
+        return fitted, self._calling([plan.messages[0], *plan.messages[1 + len(fitted.left_out) :]])
+
+    def fitted(self, messages: list[Message]) -> Fitted:
+        """As `Chat.fitted`; afterwards `plan` says how the assistant answers."""
         system: list[Message] = [{"role": "system", "content": self.system}] if self.system is not None else []
         self.plan = plan = self.assistant.plan([*system, *messages])
         if not plan.messages:
-            return Fitted([], ()), iter([Piece(plan.text, finish_reason="stop")])
-        # A model whose template knows no tools was not trained to call any: to be told of them confuses it.
-        knows = plan.kind == "model" and "tool" in self.template.family.turns
-        tools = self.assistant.tools if knows else ()
+            return Fitted([], ())
+        tools = self._offered(plan)
         told = with_instructions(plan.messages, tools_text(tools)) if tools else list(plan.messages)
-        said = told[1:]
-        fitted = fit(_Encode(self.model, told[0]), said, self.model.context_length, self._reserve())
-        if not tools:
-            return fitted, self._written(fitted.ids)
-        return fitted, self._calling([plan.messages[0], *said[len(fitted.left_out) :]])
+        return fit(_Encode(self.model, told[0]), told[1:], self.model.context_length, self._reserve())
+
+    def _offered(self, plan: Plan) -> Sequence[Tool[..., Any]]:
+        """The tools that the model is told of. One whose template knows none was not trained to call any: it would be
+        confused."""
+        knows = plan.kind == "model" and "tool" in self.template.family.turns
+        return self.assistant.tools if knows else ()
 
     def _calling(self, messages: list[Message]) -> Iterator[Piece]:
         """The model's pieces; what it calls is called, and the result told to it, until it answers."""

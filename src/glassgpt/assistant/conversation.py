@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from glassgpt.core.errors import InputError
 from glassgpt.engine.language_model import LanguageModel
-from glassgpt.engine.request import Completion, Piece, PieceStream, sampling_settings
+from glassgpt.engine.request import Completion, Piece, sampling_settings
 from glassgpt.text.template import Encoded, Message
 
 # Small models wander at higher temperatures and lose the thread under a repetition penalty; compared in docs/log.md.
@@ -99,30 +99,37 @@ class Chat:
         assert self.reply is not None
         return self.reply
 
-    def stream(self, text: str) -> Iterator[str]:
-        """Say something; yields the reply as it is written. Afterwards `reply` holds the whole.
+    def stream(self, text: str, beginning: Sequence[int] = ()) -> Iterator[str]:
+        """Say something; yields the reply as it is written. Afterwards `reply` holds the whole. `beginning`: tokens
+        that the reply shall begin with, where the model writes it.
 
         A stream that is closed early (or interrupted by Ctrl-C) keeps what was written so far, marked as such.
         """
         if not isinstance(text, str) or not text.strip():
             raise InputError("the message is empty", hint="Type something to say.")
         question: Message = {"role": "user", "content": text}
-        fitted, pieces = self._begin([*self.messages, question])
+        fitted, pieces = self._begin([*self.messages, question], beginning)
         return self._run(question, fitted, pieces)
 
-    def _begin(self, messages: list[Message]) -> tuple[Fitted, Iterator[Piece]]:
+    def _begin(self, messages: list[Message], beginning: Sequence[int] = ()) -> tuple[Fitted, Iterator[Piece]]:
         """What of the conversation goes to the model, and the reply's pieces."""
-        fitted = fit(self, messages, self.model.context_length, self._reserve())
-        return fitted, self._written(fitted.ids)
+        fitted = self.fitted(messages)
+        return fitted, self._written(fitted.ids, beginning)
 
-    def _written(self, ids: list[int]) -> PieceStream:
-        return self.model.stream_pieces(
-            ids,
-            max_new_tokens=self._reserve(),
+    def fitted(self, messages: list[Message]) -> Fitted:
+        """What the model is given to answer the last of these messages; no ids where it is not asked. Raises
+        InputError."""
+        return fit(self, messages, self.model.context_length, self._reserve())
+
+    def _written(self, ids: list[int], beginning: Sequence[int] = ()) -> Iterator[Piece]:
+        pieces = self.model.stream_pieces(
+            [*ids, *beginning],
+            max_new_tokens=max(1, self._reserve() - len(beginning)),
             stop=self.template.stop_strings,
             end_ids=self.template.stop_ids(self.model.tokenizer),
             **self.sampling,
         )
+        return _after(self.model, beginning, pieces) if beginning else pieces
 
     def encode(self, messages: list[Message]) -> Encoded:
         """Messages as the ids of a prompt, the system message included."""
@@ -159,6 +166,18 @@ class Chat:
             if self.max_new_tokens is not None
             else min(DEFAULT_REPLY_TOKENS, self.model.context_length // 4)
         )
+
+
+def _after(model: LanguageModel, beginning: Sequence[int], pieces: Iterator[Piece]) -> Iterator[Piece]:
+    """Tokens that were given, as if they had been written, and what was written after them. A character that begins in
+    the ones and ends in the others is put together."""
+    decoder = model.tokenizer.stream_decoder()
+    for id in beginning:
+        yield Piece(decoder.push(id), id)
+    for piece in pieces:
+        if decoder.unfinished and piece.token is not None:
+            piece = replace(piece, text=decoder.push(piece.token))
+        yield piece
 
 
 class _Encoder(Protocol):

@@ -53,7 +53,8 @@ class WideMatrix:
 
     def dequantize(self) -> Floats:
         """The matrix [out, in] that it stands for."""
-        return self.rows(np.arange(self.shape[0]))
+        out, width = self.shape
+        return _widen(self.values).transpose(0, 2, 1).reshape(-1, width)[:out]
 
 
 Matrix = QuantizedMatrix | WideMatrix
@@ -97,6 +98,36 @@ class Shape:
         return cls(padded(config.n_embd), padded(config.head_dim), padded(config.mlp_dim))
 
 
+class Layout:
+    """Where each row and column of the packed matrices comes from, and goes back to (`unpacking`)."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        self.config, self.shape = config, Shape.of(config)
+        self.stream = _filled(config.n_embd, self.shape.width)  # the residual stream
+        self.hidden = _filled(config.mlp_dim, self.shape.mlp)  # the MLP's inside
+
+    def heads(self, heads: int) -> Index:
+        """Heads one after the other, each padded."""
+        one = _filled(self.config.head_dim, self.shape.head)
+        return np.where(one < 0, -1, one + self.config.head_dim * np.arange(heads)[:, None]).reshape(-1)
+
+    def qkv(self) -> Index:
+        """Queries, keys and values below each other."""
+        index, start = [], 0
+        for heads in (self.config.n_head, self.config.n_kv_head, self.config.n_kv_head):
+            own = self.heads(heads)
+            index.append(np.where(own < 0, -1, own + start))
+            start += heads * self.config.head_dim
+        return np.concatenate(index)
+
+    def up(self, gated: bool) -> Index:
+        """What widens: up, with 32 rows of the gate before 32 of it where there is a gate."""
+        one = self.hidden.reshape(-1, 1, GROUP)
+        if not gated:
+            return one.reshape(-1)
+        return np.concatenate((one, np.where(one < 0, -1, one + self.config.mlp_dim)), axis=1).reshape(-1)
+
+
 def pack(config: ModelConfig, tensors: Mapping[str, Stored], precision: str, source: str, threads: int = 1) -> Parts:
     """The parts of a network by name: "embed", "head" (where it is one of its own), "blocks.0.qkv", "blocks.0.out",
     "blocks.0.up", "blocks.0.down", each with ".bias" where it has one, and the names of `model.gpt` for all others.
@@ -118,7 +149,7 @@ def pack(config: ModelConfig, tensors: Mapping[str, Stored], precision: str, sou
 class _Packer:
     def __init__(self, config: ModelConfig, tensors: Mapping[str, Stored], precision: str, source: str) -> None:
         self.config, self.tensors, self.source = config, tensors, source
-        self.bits, self.shape = BITS[precision], Shape.of(config)
+        self.bits, self.shape, self.layout = BITS[precision], Shape.of(config), Layout(config)
         kinds = {tensor.kind for tensor in tensors.values()}
         self.four_bit_file = any(kind.startswith(("Q4_", "IQ4_")) for kind in kinds)
 
@@ -151,32 +182,25 @@ class _Packer:
 
     def _qkv(self, block: str) -> tuple[Matrix, Floats | None]:
         """Queries, keys and values as one matrix with one bias, each head padded."""
-        config, names = self.config, [f"{block}.attention.{letter}_proj" for letter in "qkv"]
-        index, start = [], 0
-        for heads in (config.n_head, config.n_kv_head, config.n_kv_head):
-            own = self._heads(heads)
-            index.append(np.where(own < 0, -1, own + start))
-            start += heads * config.head_dim
-        at = np.concatenate(index)
+        names, at = [f"{block}.attention.{letter}_proj" for letter in "qkv"], self.layout.qkv()
         return self._matrix(names, at), self._bias(names, at)
 
     def _out(self, block: str) -> tuple[Matrix, Floats | None]:
         """The projection from the heads into the residual stream."""
-        names, at = [f"{block}.attention.out_proj"], self._stream()
-        return self._matrix(names, at, columns=self._heads(self.config.n_head)), self._bias(names, at)
+        names, at = [f"{block}.attention.out_proj"], self.layout.stream
+        return self._matrix(names, at, columns=self.layout.heads(self.config.n_head)), self._bias(names, at)
 
     def _up(self, block: str) -> tuple[Matrix, Floats | None]:
-        """What widens: up, with 32 rows of the gate before 32 of it where there is a gate."""
-        hidden, gated = self.config.mlp_dim, f"{block}.mlp.gate.weight" in self.tensors
+        """What widens, the gate with it."""
+        gated = f"{block}.mlp.gate.weight" in self.tensors
         names = [f"{block}.mlp.gate", f"{block}.mlp.up"] if gated else [f"{block}.mlp.up"]
-        one = _filled(hidden, self.shape.mlp).reshape(-1, 1, GROUP)
-        both = np.concatenate((one, np.where(one < 0, -1, one + hidden)), axis=1) if gated else one
-        return self._matrix(names, both.reshape(-1)), self._bias(names, both.reshape(-1))
+        at = self.layout.up(gated)
+        return self._matrix(names, at), self._bias(names, at)
 
     def _down(self, block: str) -> tuple[Matrix, Floats | None]:
         """What narrows again."""
-        names, at = [f"{block}.mlp.down"], self._stream()
-        return self._matrix(names, at, columns=_filled(self.config.mlp_dim, self.shape.mlp)), self._bias(names, at)
+        names, at = [f"{block}.mlp.down"], self.layout.stream
+        return self._matrix(names, at, columns=self.layout.hidden), self._bias(names, at)
 
     def _table(self, name: str) -> Floats:
         """A table of vectors, [rows, padded width]."""
@@ -225,14 +249,6 @@ class _Packer:
             return None
         whole = np.concatenate([self._numbers(name + ".bias").ravel() for name in names])
         return aligned(_arranged(whole, rows))
-
-    def _heads(self, heads: int) -> Index:
-        head = self.config.head_dim
-        one = _filled(head, self.shape.head)
-        return np.where(one < 0, -1, one + head * np.arange(heads)[:, None]).reshape(-1)
-
-    def _stream(self) -> Index:
-        return _filled(self.config.n_embd, self.shape.width)
 
 
 def _filled(count: int, wanted: int) -> Index:

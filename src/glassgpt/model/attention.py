@@ -23,6 +23,7 @@ from glassgpt.model.config import ModelConfig
 from glassgpt.model.fused import Attention, Rotation, causal_bias, mask_bias, worth_attending, worth_it
 from glassgpt.model.layers import RMSNorm
 from glassgpt.model.positions import rotate
+from glassgpt.model.probe import Probe
 
 
 class LayerCache(Protocol):
@@ -63,13 +64,31 @@ def attend_explicit(
     dropout: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
     """`attend` step by step; returns also the pattern [B, H, T, S], whose rows sum to 1."""
-    groups = q.shape[1] // k.shape[1]
-    k, v = k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1)  # [B, H, S, D]
+    pattern = F.dropout(attention_pattern(q, k, mask, scale), dropout)
+    return read_by(pattern, v), pattern
+
+
+def attention_pattern(q: Tensor, k: Tensor, mask: Tensor | None = None, scale: float | None = None) -> Tensor:
+    """How much each query reads from each key, [B, H, T, S]; arguments as for `attend`."""
+    k = k.repeat_interleave(q.shape[1] // k.shape[1], dim=1)  # [B, H, S, D]
     scores = q @ k.transpose(-2, -1) * (1 / math.sqrt(q.shape[-1]) if scale is None else scale)  # [B, H, T, S]
     if mask is not None:
         scores = scores.masked_fill(~mask, float("-inf"))
-    pattern = F.dropout(scores.float().softmax(dim=-1).to(q.dtype), dropout)
-    return pattern @ v, pattern
+    return scores.float().softmax(dim=-1).to(q.dtype)
+
+
+def read_by(pattern: Tensor, v: Tensor) -> Tensor:
+    """What is read with a pattern [B, H, T, S] from values [B, K, S, D]: [B, H, T, D]."""
+    return pattern @ v.repeat_interleave(pattern.shape[1] // v.shape[1], dim=1)
+
+
+def attend_seen(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float | None, probe: Probe,
+                place: str) -> Tensor:  # fmt: skip
+    """`attend` step by step, each step offered to `probe`: `q` and `k` (as they meet, so after norms and rotation),
+    `v`, `pattern`, and `z`, what each head read."""
+    q, k, v = (probe(place + name, value) for name, value in (("q", q), ("k", k), ("v", v)))
+    pattern = probe(place + "pattern", attention_pattern(q, k, mask, scale))
+    return probe(place + "z", read_by(pattern, v))
 
 
 def causal_mask(
@@ -126,16 +145,21 @@ class SelfAttention(nn.Module):
         self.v_proj = nn.Linear(embed_size, embed_size, bias=bias)
         self.out_proj = nn.Linear(embed_size, embed_size, bias=True)
 
-    def forward(self, values: Tensor, keys: Tensor, query: Tensor, mask: Tensor | None = None) -> Tensor:
+    def forward(self, values: Tensor, keys: Tensor, query: Tensor, mask: Tensor | None = None,
+                probe: Probe | None = None, place: str = "") -> Tensor:  # fmt: skip
         """`values` and `keys` [B, S, C], `query` [B, T, C], `mask` True (or 1) where a query may look, [T, S],
-        [B, T, S] or [B, H, T, S] with 1s to broadcast; gives [B, T, C]."""
+        [B, T, S] or [B, H, T, S] with 1s to broadcast; gives [B, T, C]. `place` begins the names that `probe` is
+        told."""
         q = split_heads(self.q_proj(query), self.heads)  # [B, H, T, D]
         k = split_heads(self.k_proj(keys), self.heads)  # [B, H, S, D]
         v = split_heads(self.v_proj(values), self.heads)  # [B, H, S, D]
         if mask is not None:
             mask = mask.bool()
             mask = mask[:, None] if mask.dim() == 3 else mask
-        out = attend(q, k, v, mask, dropout=self.dropout if self.training else 0.0)
+        if probe is not None:
+            out = attend_seen(q, k, v, mask, None, probe, place)
+        else:
+            out = attend(q, k, v, mask, dropout=self.dropout if self.training else 0.0)
         return self.out_proj(join_heads(out))
 
 
@@ -148,6 +172,7 @@ class CausalSelfAttention(nn.Module):
     def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
         self.layer, self.n_head, self.n_kv_head = layer, config.n_head, config.n_kv_head
+        self.place = f"blocks.{layer}.attn."
         self.scale = config.attention_scale or config.head_dim**-0.5
         width, head = config.n_embd, config.head_dim
         self.q_proj = nn.Linear(width, config.n_head * head, bias=config.qkv_bias)
@@ -164,9 +189,11 @@ class CausalSelfAttention(nn.Module):
         rope: tuple[Tensor, Tensor] | None = None,
         cache: LayerCache | None = None,
         stretches: Sequence[int] = (),
+        probe: Probe | None = None,
     ) -> Tensor:
         """`x` [B, T, C], `mask` [B, 1, T, S], `rope` cosines and sines [B, 1, T, D]; gives [B, T, C]. Instead of a mask
-        `stretches`: into how many positions each the sequence is cut, to read every piece for itself and causally."""
+        `stretches`: into how many positions each the sequence is cut, to read every piece for itself and causally; not
+        with a probe."""
         q = split_heads(self.q_proj(x), self.n_head)  # [B, H, T, D]
         k = split_heads(self.k_proj(x), self.n_kv_head)  # [B, K, T, D]
         v = split_heads(self.v_proj(x), self.n_kv_head)  # [B, K, T, D]
@@ -178,7 +205,9 @@ class CausalSelfAttention(nn.Module):
         if cache is not None:
             k, v = cache.append(self.layer, k, v)  # [B, K, S, D]
         q, k = q.to(v.dtype), k.to(v.dtype)  # a rotation may have widened them
-        if len(stretches) > 1:
+        if probe is not None:
+            out = attend_seen(q, k, v, mask, self.scale, probe, self.place)
+        elif len(stretches) > 1:
             pieces = zip(*(t.split(list(stretches), dim=2) for t in (q, k, v)), strict=True)
             out = torch.cat([self._attend(q, k, v, None, causal=True) for q, k, v in pieces], dim=2)
         else:

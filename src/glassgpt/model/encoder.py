@@ -18,17 +18,19 @@ from glassgpt.model.config import ModelConfig
 from glassgpt.model.gpt import Block
 from glassgpt.model.layers import make_norm
 from glassgpt.model.positions import LearnedPositions
+from glassgpt.model.probe import Probe, seen
 
 
 class EncoderBlock(Block):
     """Attention and MLP, each added to a stream that was normed before."""
 
-    def read(self, x: Tensor, mask: Tensor) -> Tensor:
+    def read(self, x: Tensor, mask: Tensor, probe: Probe | None = None) -> Tensor:
         """`x` [B, T, C] to the same shape; `mask` [B, 1, T, T] is True where a position may look."""
-        x = self.attention_norm(x)
-        x = x + self.attention(x, mask)
-        x = self.mlp_norm(x)
-        return x + self.mlp(x)
+        x = seen(probe, self.place, "resid_pre", self.attention_norm(x))
+        x = x + seen(probe, self.place, "attn_out", self.attention(x, mask, probe=probe))
+        x = seen(probe, self.place, "resid_mid", self.mlp_norm(x))
+        x = x + seen(probe, self.place, "mlp_out", self.mlp(x, probe, self.mlp_place))
+        return seen(probe, self.place, "resid_post", x)
 
 
 class Encoder(nn.Module):
@@ -48,12 +50,13 @@ class Encoder(nn.Module):
         self.blocks = nn.ModuleList(EncoderBlock(config, layer) for layer in range(config.n_layer))
         self.norm = make_norm(config.norm, config.n_embd, config.norm_eps)
 
-    def forward(self, ids: Tensor, keep: Tensor | None = None) -> Tensor:
-        """Token ids [B, T] to vectors [B, T, C]; `keep` [B, T] is False on padding at the end."""
+    def forward(self, ids: Tensor, keep: Tensor | None = None, probe: Probe | None = None) -> Tensor:
+        """Token ids [B, T] to vectors [B, T, C]; `keep` [B, T] is False on padding at the end. `probe` is shown every
+        value on its way; what a norm changes is shown after it."""
         keep = torch.ones_like(ids, dtype=torch.bool) if keep is None else keep
         length = ids.shape[1]
         mask = padding_mask(keep).expand(-1, -1, length, -1)  # [B, 1, T, T]
-        x = self.embed(ids) + self.positions(torch.arange(length, device=ids.device)[None])
+        x = seen(probe, "", "embed", self.embed(ids)) + self.positions(torch.arange(length, device=ids.device)[None])
         for block in self.blocks:
-            x = block.read(x, mask)  # type: ignore[operator]
-        return self.norm(x)
+            x = block.read(x, mask, probe)  # type: ignore[operator]
+        return seen(probe, "", "final_norm", self.norm(x))

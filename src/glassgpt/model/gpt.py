@@ -23,6 +23,7 @@ from glassgpt.model.config import ModelConfig
 from glassgpt.model.layers import MLP, Dropout, GatedMLP, make_mlp, make_norm
 from glassgpt.model.ngrams import NgramEmbedding
 from glassgpt.model.positions import LearnedPositions, Rotary, sinusoidal_table
+from glassgpt.model.probe import Probe, seen
 
 
 class Cache(LayerCache, Protocol):
@@ -43,7 +44,8 @@ class Block(nn.Module):
 
     def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
-        self.sliding = layer in config.sliding_layers
+        self.sliding, self.place = layer in config.sliding_layers, f"blocks.{layer}."
+        self.mlp_place = self.place + "mlp."
         self.attention_norm = make_norm(config.norm, config.n_embd, config.norm_eps)
         self.attention = CausalSelfAttention(config, layer)
         self.mlp_norm = make_norm(config.norm, config.n_embd, config.norm_eps)
@@ -60,12 +62,17 @@ class Block(nn.Module):
         rope: tuple[Tensor, Tensor] | None,
         cache: LayerCache | None,
         stretches: Sequence[int] = (),
+        probe: Probe | None = None,
     ) -> Tensor:
         """`x`, the residual stream [B, T, C], to the same shape; the other arguments are attention's."""
-        attention_out = self.attention(self.attention_norm(x), mask, rope, cache, stretches)
-        x = x + self.dropout(self.attention_post_norm(attention_out))
-        mlp_out = self.mlp(self.mlp_norm(x))
-        return x + self.dropout(self.mlp_post_norm(mlp_out))
+        place = self.place
+        x = seen(probe, place, "resid_pre", x)
+        attention_out = self.attention(self.attention_norm(x), mask, rope, cache, stretches, probe)
+        attention_out = seen(probe, place, "attn_out", self.attention_post_norm(attention_out))
+        x = seen(probe, place, "resid_mid", x + self.dropout(attention_out))
+        mlp_out = self.mlp(self.mlp_norm(x), probe, self.mlp_place)
+        mlp_out = seen(probe, place, "mlp_out", self.mlp_post_norm(mlp_out))
+        return seen(probe, place, "resid_post", x + self.dropout(mlp_out))
 
 
 class GPT(nn.Module):
@@ -119,8 +126,9 @@ class GPT(nn.Module):
                 nn.init.normal_(last.weight, std=0.02 / math.sqrt(2 * self.config.n_layer))
 
     def forward(
-        self, ids: Tensor, keep: Tensor | None = None, cache: Cache | None = None, segments: Tensor | None = None
-    ) -> Tensor:
+        self, ids: Tensor, keep: Tensor | None = None, cache: Cache | None = None, segments: Tensor | None = None,
+        probe: Probe | None = None,
+    ) -> Tensor:  # fmt: skip
         """Scores for the next token at every position.
 
         Args:
@@ -129,6 +137,7 @@ class GPT(nn.Module):
             cache: keys and values of earlier positions; it grows by T.
             segments: [B, T], a number for each of the documents packed into a sequence (equal numbers stand
                 together). Each is read as if it were alone. Not together with `keep` or a cache.
+            probe: is shown every value on its way, and may replace it (`glassgpt.inside.trace` lists the names).
 
         Returns:
             logits [B, T, V].
@@ -136,11 +145,12 @@ class GPT(nn.Module):
         Raises:
             InputError: the sequence is empty or longer than the model's context.
         """
-        return self.logits(self.hidden(ids, keep, cache, segments))
+        return seen(probe, "", "logits", self.logits(self.hidden(ids, keep, cache, segments, probe)))
 
     def hidden(
-        self, ids: Tensor, keep: Tensor | None = None, cache: Cache | None = None, segments: Tensor | None = None
-    ) -> Tensor:
+        self, ids: Tensor, keep: Tensor | None = None, cache: Cache | None = None, segments: Tensor | None = None,
+        probe: Probe | None = None,
+    ) -> Tensor:  # fmt: skip
         """The residual stream after the last norm, [B, T, C]; arguments and errors as in `forward`."""
         config, length = self.config, ids.shape[1]
         start = cache.length if cache is not None else 0
@@ -160,6 +170,7 @@ class GPT(nn.Module):
                 real = ids if keep is None else torch.where(keep[:, start:], ids, -1)
                 before = cache.remember(real, config.ngrams - 1)
             x = x + self.ngrams(ids, before, keep, segments)
+        x = seen(probe, "", "embed", x)
         rope = rope_local = None
         if config.positions == "learned":
             x = x + self.positions(positions)
@@ -171,7 +182,8 @@ class GPT(nn.Module):
 
         mask = window_mask = None
         # A sequence from its beginning has the plain causal mask, which the fused kernel knows without being shown it.
-        stretches = _stretches(ids, segments) if start == 0 and length > 1 and keep is None else []
+        plain = start == 0 and length > 1 and keep is None and probe is None
+        stretches = _stretches(ids, segments) if plain else []
         if (length > 1 and not stretches) or keep is not None:  # one new token sees all that came before: no mask
             mask = causal_mask(places[:, start:], places, keep=keep, segments=segments)  # [B or 1, 1, T, S]
         within = stretches if stretches and max(stretches) <= (config.sliding_window or 0) else []
@@ -181,10 +193,10 @@ class GPT(nn.Module):
         x = self.dropout(x)
         for block in self.blocks:
             if block.sliding:
-                x = block(x, window_mask, rope_local, cache, within)
+                x = block(x, window_mask, rope_local, cache, within, probe)
             else:
-                x = block(x, mask, rope, cache, stretches)
-        return self.norm(x)
+                x = block(x, mask, rope, cache, stretches, probe)
+        return seen(probe, "", "final_norm", self.norm(x))
 
     def logits(self, hidden: Tensor) -> Tensor:
         """[..., C] after the last norm to scores [..., V]."""

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from glassgpt.core.errors import ConfigError
 from glassgpt.model.fused import Gated, RMSNormFunction, SquaredReLU, worth_it
+from glassgpt.model.probe import Probe, seen
 
 
 class RMSNorm(nn.Module):
@@ -71,12 +72,12 @@ class MLP(nn.Module):
         self.up = nn.Linear(width, hidden, bias=bias)
         self.down = nn.Linear(hidden, width, bias=bias)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """`x` [..., C] to the same shape."""
+    def forward(self, x: Tensor, probe: Probe | None = None, place: str = "") -> Tensor:
+        """`x` [..., C] to the same shape; `place` begins the name that `probe` is told."""
         hidden = self.up(x)
-        if self.kind == "relu2" and worth_it(hidden):
-            return self.down(SquaredReLU.apply(hidden))
-        return self.down(activate(hidden, self.kind))
+        squares = self.kind == "relu2" and worth_it(hidden)
+        hidden = SquaredReLU.apply(hidden) if squares else activate(hidden, self.kind)
+        return self.down(seen(probe, place, "hidden", hidden))
 
 
 class GatedMLP(nn.Module):
@@ -92,12 +93,11 @@ class GatedMLP(nn.Module):
         self.up = nn.Linear(width, hidden, bias=bias)
         self.down = nn.Linear(hidden, width, bias=bias)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """`x` [..., C] to the same shape."""
+    def forward(self, x: Tensor, probe: Probe | None = None, place: str = "") -> Tensor:
+        """`x` [..., C] to the same shape; `place` begins the name that `probe` is told."""
         gate, up = self.gate(x), self.up(x)
-        if worth_it(gate):
-            return self.down(Gated.apply(gate, up, self.kind))
-        return self.down(activate(gate, self.kind) * up)
+        hidden = Gated.apply(gate, up, self.kind) if worth_it(gate) else activate(gate, self.kind) * up
+        return self.down(seen(probe, place, "hidden", hidden))
 
 
 def activate(x: Tensor, kind: str) -> Tensor:

@@ -19,6 +19,7 @@ from glassgpt.core.errors import ConfigError, InputError
 from glassgpt.model.attention import SelfAttention, causal_mask, padding_mask
 from glassgpt.model.layers import MLP, LayerNorm
 from glassgpt.model.positions import PositionalEncoding
+from glassgpt.model.probe import Probe, seen
 
 
 @dataclass(frozen=True)
@@ -117,11 +118,14 @@ class EncoderLayer(nn.Module):
         self.mlp = MLP(config.embed_size, config.mlp_dim, "relu")
         self.attention_residual, self.mlp_residual = Residual(config), Residual(config)
 
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """`x` [B, S, C], `mask` [B, 1, 1, S]; gives [B, S, C]."""
+    def forward(self, x: Tensor, mask: Tensor, probe: Probe | None = None, place: str = "") -> Tensor:
+        """`x` [B, S, C], `mask` [B, 1, 1, S]; gives [B, S, C]. `place` begins the names that `probe` is told."""
+        x = seen(probe, place, "resid_pre", x)
         h = self.attention_residual.before(x)
-        x = self.attention_residual.after(x, self.attention(h, h, h, mask))
-        return self.mlp_residual.after(x, self.mlp(self.mlp_residual.before(x)))
+        out = seen(probe, place, "attn_out", self.attention(h, h, h, mask, probe, place + "attn."))
+        x = seen(probe, place, "resid_mid", self.attention_residual.after(x, out))
+        out = seen(probe, place, "mlp_out", self.mlp(self.mlp_residual.before(x), probe, place + "mlp."))
+        return seen(probe, place, "resid_post", self.mlp_residual.after(x, out))
 
 
 class DecoderLayer(nn.Module):
@@ -135,13 +139,19 @@ class DecoderLayer(nn.Module):
         self.attention_residual, self.cross_residual = Residual(config), Residual(config)
         self.mlp_residual = Residual(config)
 
-    def forward(self, x: Tensor, memory: Tensor, mask: Tensor, memory_mask: Tensor) -> Tensor:
-        """`x` [B, T, C], `memory` [B, S, C], masks [B, 1, T, T] and [B, 1, 1, S]; gives [B, T, C]."""
+    def forward(self, x: Tensor, memory: Tensor, mask: Tensor, memory_mask: Tensor, probe: Probe | None = None,
+                place: str = "") -> Tensor:  # fmt: skip
+        """`x` [B, T, C], `memory` [B, S, C], masks [B, 1, T, T] and [B, 1, 1, S]; gives [B, T, C]. `place` begins the
+        names that `probe` is told."""
+        x = seen(probe, place, "resid_pre", x)
         h = self.attention_residual.before(x)
-        x = self.attention_residual.after(x, self.attention(h, h, h, mask))
+        out = seen(probe, place, "attn_out", self.attention(h, h, h, mask, probe, place + "attn."))
+        x = seen(probe, place, "resid_mid", self.attention_residual.after(x, out))
         h = self.cross_residual.before(x)
-        x = self.cross_residual.after(x, self.cross(memory, memory, h, memory_mask))
-        return self.mlp_residual.after(x, self.mlp(self.mlp_residual.before(x)))
+        out = seen(probe, place, "cross_out", self.cross(memory, memory, h, memory_mask, probe, place + "cross."))
+        x = seen(probe, place, "resid_cross", self.cross_residual.after(x, out))
+        out = seen(probe, place, "mlp_out", self.mlp(self.mlp_residual.before(x), probe, place + "mlp."))
+        return seen(probe, place, "resid_post", self.mlp_residual.after(x, out))
 
 
 class Transformer(nn.Module):
@@ -169,15 +179,16 @@ class Transformer(nn.Module):
         elif isinstance(module, nn.Embedding):  # times sqrt(C) on the way in, so of size 1 beside the positions
             nn.init.normal_(module.weight, std=self.config.embed_size**-0.5)
 
-    def forward(self, source: Tensor, target: Tensor) -> Tensor:
-        """`source` [B, S] and `target` [B, T] token ids to logits [B, T, V]: at each position, the next token.
+    def forward(self, source: Tensor, target: Tensor, probe: Probe | None = None) -> Tensor:
+        """`source` [B, S] and `target` [B, T] token ids to logits [B, T, V]: at each position, the next token. `probe`
+        is shown every value on its way, and may replace it.
 
         Raises:
             InputError: a sequence is longer than `max_len`, or a source row is all padding.
         """
-        return self.decode(target, *self.encode(source))
+        return self.decode(target, *self.encode(source, probe), probe)
 
-    def encode(self, source: Tensor) -> tuple[Tensor, Tensor]:
+    def encode(self, source: Tensor, probe: Probe | None = None) -> tuple[Tensor, Tensor]:
         """`source` [B, S] to the memory [B, S, C] and the mask [B, 1, 1, S] that hides its padding."""
         keep = source != self.config.source_pad
         if not bool(keep.any(dim=1).all()):
@@ -187,19 +198,20 @@ class Transformer(nn.Module):
                 row=int(keep.any(dim=1).int().argmin()),
             )
         mask = padding_mask(keep)
-        x = self._embed(self.source_embedding, source)  # [B, S, C]
-        for layer in self.encoder:
-            x = layer(x, mask)
-        return self.encoder_norm(x), mask
+        x = seen(probe, "encoder.", "embed", self._embed(self.source_embedding, source))  # [B, S, C]
+        for number, layer in enumerate(self.encoder):
+            x = layer(x, mask, probe, f"encoder.blocks.{number}.")
+        return seen(probe, "encoder.", "final_norm", self.encoder_norm(x)), mask
 
-    def decode(self, target: Tensor, memory: Tensor, memory_mask: Tensor) -> Tensor:
+    def decode(self, target: Tensor, memory: Tensor, memory_mask: Tensor, probe: Probe | None = None) -> Tensor:
         """`target` [B, T] and what `encode` gave to logits [B, T, V]."""
         places = torch.arange(target.shape[1], device=target.device).expand(target.shape)  # [B, T]
         mask = causal_mask(places, places, keep=target != self.config.target_pad)  # [B, 1, T, T]
-        x = self._embed(self.target_embedding, target)  # [B, T, C]
-        for layer in self.decoder:
-            x = layer(x, memory, mask, memory_mask)
-        return F.linear(self.decoder_norm(x), self.target_embedding.weight)  # [B, T, V]
+        x = seen(probe, "decoder.", "embed", self._embed(self.target_embedding, target))  # [B, T, C]
+        for number, layer in enumerate(self.decoder):
+            x = layer(x, memory, mask, memory_mask, probe, f"decoder.blocks.{number}.")
+        x = seen(probe, "decoder.", "final_norm", self.decoder_norm(x))
+        return seen(probe, "", "logits", F.linear(x, self.target_embedding.weight))  # [B, T, V]
 
     @torch.no_grad()
     def generate(self, source: Tensor, bos: int, eos: int, max_len: int) -> Tensor:

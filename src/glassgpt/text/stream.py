@@ -22,6 +22,11 @@ class StreamDecoder:
         """The text that this token completes; "" while a character is unfinished."""
         return self._utf8.decode(self._token_bytes(token_id))
 
+    @property
+    def unfinished(self) -> bool:
+        """Whether a character has begun whose last byte is not there."""
+        return bool(self._utf8.getstate()[0])
+
     def finish(self) -> str:
         """The rest: U+FFFD where the ids end in the middle of a character, else ""."""
         return self._utf8.decode(b"", final=True)

@@ -24,12 +24,14 @@ WATCH_S = 0.5  # between two looks at a model that is being loaded
 class ChatPage:
     """What one window shows of the conversations."""
 
-    def __init__(self, window: Window, conversation: str | None) -> None:
+    def __init__(self, window: Window, conversation: str | None, look: Callable[[str, str, int], None]) -> None:
         self.window, self.desk = window, window.desk
         self.talks, self.store = window.desk.talks, window.desk.store
         self.conversation = conversation
         self.list = ConversationList(window, self.open, self.delete)
         self.settings = ChatSettings(window, self._chosen)
+        self.look = look  # into a reply, at a word in it
+        self._showing = asyncio.Lock()  # what was read first is shown first: an older state must not come last
 
     def build(self) -> None:
         """The elements."""
@@ -40,7 +42,8 @@ class ChatPage:
             self.progress.visible = False
             self.view = Transcript(self.window.language, self._greeting())
         for event, handler in {"said": self._said, "edited": self._edited, "again": self._again, "chosen": self._branch,
-                               "judged": self._judged, "corrected": self._corrected}.items():  # fmt: skip
+                               "judged": self._judged, "corrected": self._corrected,
+                               "looked": self._looked}.items():  # fmt: skip
             self.view.when(event, self._telling(handler))
         self.view.when("stopped", self._stopped)
         end = self.talks.listen(self._changed)
@@ -64,19 +67,19 @@ class ChatPage:
 
     async def open(self, conversation: str) -> None:
         """Show a conversation."""
-        try:
-            found = await asyncio.to_thread(self._read, conversation)
-        except GlassError as error:
-            self.window.tell_error(error)
-            self.start_new()
-            return
-        about, path, siblings, feedback = found
-        self.conversation = conversation
-        self.settings.show(about.persona or about.model)
-        self.window.address(chat=conversation)
-        self.list.mark(conversation)
-        last = await asyncio.to_thread(self._views, path[-FIRST:], siblings, feedback)
-        self.view.show({"conversation": conversation, "messages": last, "note": self._note()})
+        async with self._showing:
+            try:
+                about, path, siblings, feedback = await asyncio.to_thread(self._read, conversation)
+            except GlassError as error:
+                self.window.tell_error(error)
+                self.start_new()
+                return
+            self.conversation = conversation
+            self.settings.show(about.persona or about.model)
+            self.window.address(chat=conversation)
+            self.list.mark(conversation)
+            last = await asyncio.to_thread(self._views, path[-FIRST:], siblings, feedback)
+            self.view.show({"conversation": conversation, "messages": self._up_to_date(last), "note": self._note()})
         until = len(path) - FIRST
         while until > 0 and self.conversation == conversation:
             part = path[max(0, until - MORE) : until]
@@ -115,11 +118,21 @@ class ChatPage:
 
     async def _put(self, message: str) -> None:
         """Show one message anew."""
-        one = await asyncio.to_thread(self.store.message, message)
-        siblings = await asyncio.to_thread(self.store.siblings, message)
-        feedback = await asyncio.to_thread(self.store.feedback, one.conversation)
-        if one.conversation == self.conversation:
-            self.view.put(self._view(one, siblings, next((f for f in feedback if f.message == message), None)))
+        async with self._showing:
+            one = await asyncio.to_thread(self.store.message, message)
+            siblings = await asyncio.to_thread(self.store.siblings, message)
+            feedback = await asyncio.to_thread(self.store.feedback, one.conversation)
+            if one.conversation == self.conversation:
+                own = next((f for f in feedback if f.message == message), None)
+                self.view.put(*self._up_to_date([self._view(one, siblings, own)]))
+
+    def _up_to_date(self, views: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """With all that the reply in progress has by now, so that what is told of it next follows on it."""
+        writing = self.talks.writing.get(self.conversation or "")
+        for view in views:
+            if writing is not None and view["id"] == writing.message:
+                view["blocks"] = list(writing.stream.blocks)
+        return views
 
     def _greeting(self) -> dict[str, Any]:
         words, entry = self.window.words, self.desk.hub.entry(self.settings.model)
@@ -176,6 +189,10 @@ class ChatPage:
 
     async def _judged(self, given: dict[str, Any]) -> None:
         await self._judge(str(given.get("id")), thumb=int(given.get("thumb", 0)))
+
+    async def _looked(self, given: dict[str, Any]) -> None:
+        number = given.get("number", 0)
+        self.look(str(given.get("id")), str(given.get("word", ""))[:200], number if isinstance(number, int) else 0)
 
     async def _corrected(self, given: dict[str, Any]) -> None:
         await self._judge(str(given.get("id")), correction=str(given.get("text", "")))

@@ -15,6 +15,7 @@ from glassgpt.core.files import refusing_disk, write_whole
 from glassgpt.engine.request import sampling_settings
 from glassgpt.server.hub import Hub
 from glassgpt.ui.builds import Builds
+from glassgpt.ui.insight import Insight
 from glassgpt.ui.shelf import Shelf
 from glassgpt.ui.talks import Options, Talks
 
@@ -91,6 +92,7 @@ class Desk:
 
     def __post_init__(self) -> None:
         self.talks = Talks(self.hub, self.store)
+        self.insight = Insight(self.hub, self.store, self.talks)
         self.settings = self._read()
 
     @property
@@ -114,6 +116,7 @@ class Desk:
     async def close(self) -> None:
         """Stops replies and lets everything go."""
         await self.talks.close()
+        await self.insight.close()
         self.shelf.close()
         self.store.close()
 

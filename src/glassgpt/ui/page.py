@@ -10,7 +10,7 @@ from typing import Any
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import FileResponse, PlainTextResponse, RedirectResponse, Response
 from nicegui import app as library
-from nicegui import ui
+from nicegui import background_tasks, ui
 
 from glassgpt.core.errors import GlassError
 from glassgpt.core.words import LANGUAGES, Sentence
@@ -18,13 +18,19 @@ from glassgpt.server.door import language_of
 from glassgpt.ui.build_page import BuildPage
 from glassgpt.ui.chat_page import ChatPage
 from glassgpt.ui.desk import Desk
+from glassgpt.ui.inside_page import InsidePage
 from glassgpt.ui.knowledge_page import KnowledgePage
 from glassgpt.ui.markdown import markdown_css
 from glassgpt.ui.window import Window
 
 HERE = Path(__file__).parent
 LANGUAGE_COOKIE, THEME_COOKIE = "glassgpt-language", "glassgpt-theme"
-TABS = {"chat": Sentence("Chat"), "knowledge": Sentence("Knowledge"), "build": Sentence("Build")}
+TABS = {
+    "chat": Sentence("Chat"),
+    "knowledge": Sentence("Knowledge"),
+    "build": Sentence("Build"),
+    "inside": Sentence("Inside"),
+}
 _THEMES: dict[str, bool | None] = {"light": False, "dark": True}
 _CODES: dict[str, Any] = {"en": "en-US", "zh": "zh-CN"}  # as the library calls them
 
@@ -91,8 +97,18 @@ def _frame(window: Window, request: Request) -> None:
         other = "en" if language == "zh" else "zh"
         own = "中文" if other == "zh" else "English"
         ui.html(f'<a class="gg-link" lang="{other}" href="/{other}" data-language="{other}">{own}</a>', sanitize=False)
-    window.keep_address({n: v for n, v in request.query_params.items() if n in ("chat", "tab")})
-    chat = ChatPage(window, request.query_params.get("chat"))
+    window.keep_address({n: v for n, v in request.query_params.items() if n in ("chat", "tab", "inside", "place")})
+
+    def look(message: str, word: str, number: int) -> None:
+        tabs.set_value("inside")
+        inside.open_soon(message, word, number)
+
+    def talk(conversation: str) -> None:
+        tabs.set_value("chat")
+        background_tasks.create(chat.open(conversation))
+
+    chat = ChatPage(window, request.query_params.get("chat"), look)
+    inside = InsidePage(window, talk)
 
     def talk_to(model: str) -> None:
         chat.choose_model(model)
@@ -110,6 +126,11 @@ def _frame(window: Window, request: Request) -> None:
         KnowledgePage(window).build()
     with panels["build"]:
         BuildPage(window).build(talk_to)
+    with panels["inside"]:
+        inside.build()
+    if message := request.query_params.get("inside"):
+        place = request.query_params.get("place", "")
+        inside.open_soon(message, place=int(place) if place.isascii() and place.isdigit() and len(place) < 9 else None)
 
     def picked(narrow: bool) -> None:
         tabs.set_value("chat")

@@ -10,7 +10,7 @@ import contextlib
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -63,6 +63,7 @@ class Writing:
 
     conversation: str
     message: str
+    beginning: tuple[int, ...] = ()  # tokens that it begins with
     stream: Stream = field(default_factory=Stream)
     stopped: bool = False
     fresh: deque[str] = field(default_factory=deque)  # written, and not told yet
@@ -119,12 +120,19 @@ class Talks:
 
     async def again(self, reply: str, options: Options) -> None:
         """Another reply in the place of one: a branch beside it. Raises as `say`."""
+        await self._instead(reply, options, ())
+
+    async def _instead(self, reply: str, options: Options, beginning: tuple[int, ...]) -> None:
         old = await self._stored(self.store.message, reply)
         if old.role != "assistant" or old.parent is None:
             raise InputError("only replies are written again", hint="Choose one of the assistant's messages.")
         question = await self._stored(self.store.message, old.parent)
         self._check(old.conversation, question.text, options)
-        await self._begin(old.conversation, question, reply, options)
+        await self._begin(old.conversation, question, reply, options, beginning)
+
+    async def go_on(self, reply: str, beginning: Sequence[int], options: Options) -> None:
+        """Another reply in the place of one, which begins with these tokens. Raises as `say`."""
+        await self._instead(reply, options, tuple(beginning))
 
     def stop(self, conversation: str) -> None:
         """End the reply that is being written; what was written stays. The model's place is free with its next
@@ -160,10 +168,11 @@ class Talks:
     async def _stored(self, work: Callable[..., Any], *given: Any, **named: Any) -> Any:
         return await asyncio.to_thread(work, *given, **named)
 
-    async def _begin(self, conversation: str, question: Message, instead_of: str | None, options: Options) -> None:
+    async def _begin(self, conversation: str, question: Message, instead_of: str | None, options: Options,
+                     beginning: tuple[int, ...] = ()) -> None:  # fmt: skip
         if conversation in self.writing:  # while the store was busy
             raise InputError("a reply is being written in this conversation", hint="Wait for it, or stop it.")
-        writing = self.writing[conversation] = Writing(conversation, "")
+        writing = self.writing[conversation] = Writing(conversation, "", beginning)
         try:
             where = {"instead_of": instead_of} if instead_of else {"parent": question.id}
             reply = await self._stored(self.store.begin_reply, conversation, extras={"model": options.model}, **where)
@@ -196,11 +205,11 @@ class Talks:
     def _write(self, writing: Writing, question: Message, reply: ReplyInProgress, model: LanguageModel,
                options: Options) -> None:  # fmt: skip
         """In a thread: the model's reply, into the store and to whoever watches."""
-        chat = self._chat(model, options)
+        chat = self.chat(model, options)
         before = self.store.path(question.conversation, question.parent) if question.parent else []
         chat.messages = [{"role": m.role, "content": m.text} for m in before
                          if m.role in ("user", "assistant") and m.text.strip()]  # fmt: skip
-        with closing(chat.stream(question.text)) as stream:  # type: ignore[type-var]
+        with closing(chat.stream(question.text, writing.beginning)) as stream:  # type: ignore[type-var]
             for piece in stream:
                 reply.append(piece)
                 writing.fresh.append(piece)
@@ -209,7 +218,8 @@ class Talks:
         about = about_reply(chat) | {"model": options.model, "precision": model.precision}
         (reply.interrupt if writing.stopped else reply.finish)(about)
 
-    def _chat(self, model: LanguageModel, options: Options) -> Chat:
+    def chat(self, model: LanguageModel, options: Options) -> Chat:
+        """A conversation with a model or assistant under these settings."""
         entry = self.hub.entry(options.model)
         given: dict[str, Any] = {"max_new_tokens": options.max_new_tokens, **options.sampling}
         if entry.assistant is None:

@@ -42,6 +42,14 @@ function isPlainEnter(event) {
   return event.key === "Enter" && !event.shiftKey && !event.isComposing && event.keyCode !== 229;
 }
 
+// The word around a place in a text; of writing without spaces between words, one character.
+function wordAt(text, offset) {
+  for (const match of text.matchAll(/[\p{Script=Han}\p{Script=Hiragana}\p{Script=Katakana}]|[\p{L}\p{N}\p{M}]+|[^\s]/gu)) {
+    if (match.index <= offset && offset <= match.index + match[0].length) return { word: match[0], start: match.index };
+  }
+  return null;
+}
+
 class Transcript {
   constructor(root, words, emit) {
     this.words = words;
@@ -217,8 +225,25 @@ class Transcript {
     if (message.mode) article.append(this.mode(message));
     if (message.correction) article.append(make("p", { class: "gg-correction" }, `${words.corrected} ${message.correction}`));
     if (message.state !== "writing") article.append(this.actions(message, mine, article));
+    if (message.state !== "writing" && !mine) body.addEventListener("click", (event) => this.look(event, message.id, body));
     this.articles.set(message.id, article);
     return article;
+  }
+
+  // A click on a word, unless something is selected, or it is a link.
+  look(event, id, body) {
+    if (event.target.closest("a, button, summary, [contenteditable]") || String(getSelection())) return;
+    const at = document.caretPositionFromPoint?.(event.clientX, event.clientY);
+    const range = at ? null : document.caretRangeFromPoint?.(event.clientX, event.clientY);
+    const node = at?.offsetNode ?? range?.startContainer;
+    if (!node || node.nodeType !== Node.TEXT_NODE || !body.contains(node)) return;
+    const found = wordAt(node.data, at?.offset ?? range.startOffset);
+    if (!found) return;
+    const before = document.createRange();
+    before.setStart(body, 0);
+    before.setEnd(node, found.start);
+    const earlier = before.cloneContents().textContent.split(found.word).length - 1;
+    this.emit("looked", { id, word: found.word, number: earlier });
   }
 
   // What a reply is, and what it was taken from.
@@ -250,6 +275,7 @@ class Transcript {
       row.append(button("edit", words.edit, () => this.write_over(article, message.text, words.editing, words.sendAgain,
                                                                   (text) => this.emit("edited", { id: message.id, text }))));
     } else {
+      row.append(button("inside", words.inside, () => this.emit("looked", { id: message.id, word: "", number: 0 })));
       row.append(button("again", words.again, () => this.emit("again", { id: message.id })),
                  button("up", words.good, () => this.emit("judged", { id: message.id, thumb: message.thumb === 1 ? 0 : 1 }),
                         { "aria-pressed": String(message.thumb === 1) }),

@@ -38,6 +38,7 @@ WORDS = {
     "keep": Sentence("Keep"),
     "cancel": Sentence("Cancel"),
     "table": Sentence("Table"),
+    "inside": Sentence("Look inside"),
 }
 
 
@@ -56,7 +57,7 @@ class Transcript(ui.element, component="transcript.js"):
 
     def when(self, event: str, handler: Callable[[dict[str, Any]], Any]) -> None:
         """Calls the handler with what the script tells of an event: said, stopped, edited, again, chosen, judged,
-        corrected."""
+        corrected, looked."""
 
         async def told(given: GenericEventArguments) -> None:
             await handler(given.args if isinstance(given.args, dict) else {})

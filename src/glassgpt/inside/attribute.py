@@ -1,0 +1,170 @@
+"""Which tokens of a prompt made the next one likely: integrated gradients (Sundararajan et al. 2017, arXiv:1703.01365).
+
+The token vectors move on a straight line from a baseline, the mean of all token vectors, to those of the prompt; the
+gradient of the next token's log-probability is integrated along it. The parts of all tokens add up to the difference
+between the prompt's log-probability and the baseline's (completeness); how far they miss it is told as the gap.
+
+Control tokens and the first of all stay what they are: they are the frame, not what was said, and every head rests on
+the first, so that without it the network computes something else altogether.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from glassgpt.core.errors import ConfigError
+from glassgpt.engine.language_model import LanguageModel
+from glassgpt.engine.settings import check_int
+from glassgpt.inside.subject import Prompt, ids_of, network_of, texts_of
+from glassgpt.model.gpt import GPT
+
+ENOUGH = 0.01  # a gap at which more steps are not worth their time
+_POINTS = 6  # of Gauss and Legendre on each stretch of the line
+_FIRST = (0.0, 0.02, 0.1, 0.3, 1.0)  # near the baseline norms make the function steep
+_AT_ONCE = 2048  # tokens that are read at once
+
+
+@dataclass(frozen=True)
+class Attribution:
+    """What each token did for the next one.
+
+    Attributes:
+        scores: what each added to the log-probability of the target, in nats; negative where it spoke against it, 0
+            where
+            it is part of the frame.
+        target, target_text: the next token that is explained.
+        logprob: its log-probability after the prompt; `baseline`: after the baseline.
+        gap: how far the sum of `scores` is from the difference of the two, as a share of it.
+        steps: points on the line at which the gradient was taken.
+    """
+
+    tokens: tuple[str, ...]
+    scores: tuple[float, ...]
+    target: int
+    target_text: str
+    logprob: float
+    baseline: float
+    gap: float
+    steps: int
+
+
+def attribute(model: LanguageModel, prompt: Prompt, target: int | None = None, *, most_steps: int = 600,
+              seconds: float | None = None, going: Callable[[], bool] = lambda: True) -> Attribution:  # fmt: skip
+    """Explain the next token after a prompt: `target`, or the likeliest.
+
+    The line is cut into stretches. What each should add up to is known from its ends, so the stretch that misses it by
+    the most is halved until the gap is under 1 %, or `most_steps` gradients were taken, or the `seconds` are over.
+    `going` is asked before each stretch; once it is False, the computation ends as if the time were over.
+
+    Raises:
+        InputError: the prompt cannot be read.
+        ConfigError: the target is not in the vocabulary, or `most_steps` is out of range.
+    """
+    network, ids = network_of(model), ids_of(model, prompt)
+    check_int("most_steps", most_steps, _POINTS * (len(_FIRST) - 1), 100_000)
+    if target is not None and not 0 <= target < network.config.vocab_size:
+        raise ConfigError("token id {id} is not in the vocabulary, which has {size} entries", id=target,
+                          size=network.config.vocab_size)  # fmt: skip
+    rows = torch.tensor([ids], device=network.embed.weight.device)
+    held: list[Tensor] = []
+
+    def hold(name: str, value: Tensor) -> Tensor:
+        if name == "embed":
+            held.append(value)
+        return value
+
+    with torch.no_grad():
+        last = network.logits(network.hidden(rows, probe=hold)[0, -1]).float().log_softmax(-1)
+    target = int(last.argmax()) if target is None else target
+    vectors = held[0][0]  # [T, C]
+    middle = (network.embed.weight.mean(0) * network.config.embed_scale).to(vectors)
+    said = [place for place, id in enumerate(ids) if place and not model.tokenizer.is_control(id)]
+    start = vectors.clone()
+    start[said or [0]] = middle
+    line = _Line(network, rows, start, vectors, target)
+    until = None if seconds is None else time.monotonic() + seconds
+    stretches = [line.stretch(a, b) for a, b in pairwise(_FIRST)]
+    steps = _POINTS * len(stretches)
+    low, high = stretches[0].low, stretches[-1].high
+    whole = max(abs(high - low), 1e-9)
+    while True:
+        scores = np.sum([stretch.parts for stretch in stretches], axis=0)
+        gap = abs(float(scores.sum()) - (high - low)) / whole
+        # Stretches that miss in opposite directions must not hide one another.
+        missed = sum(abs(stretch.missed) for stretch in stretches)
+        late = (until is not None and time.monotonic() > until) or not going()
+        if missed <= ENOUGH * whole or steps + 2 * _POINTS > most_steps or late:
+            break
+        worst = max(stretches, key=lambda stretch: abs(stretch.missed))
+        stretches.remove(worst)
+        middle_point = (worst.begin + worst.end) / 2
+        stretches += [line.stretch(worst.begin, middle_point), line.stretch(middle_point, worst.end)]
+        stretches.sort(key=lambda stretch: stretch.begin)
+        steps += 2 * _POINTS
+    texts = texts_of(model.tokenizer, [*ids, target])
+    return Attribution(tuple(texts[:-1]), tuple(scores.tolist()), target, texts[-1], high, low, gap, steps)
+
+
+@dataclass(frozen=True)
+class _Stretch:
+    """A part of the line: the target's log-probability at its ends, and what the tokens add on it, [T]."""
+
+    begin: float
+    end: float
+    low: float
+    high: float
+    parts: np.ndarray
+
+    @property
+    def missed(self) -> float:
+        return float(self.parts.sum()) - (self.high - self.low)
+
+
+class _Line:
+    """Token vectors [T, C] from a baseline to a prompt's, and the target's log-probability on the way."""
+
+    def __init__(self, network: GPT, rows: Tensor, start: Tensor, end: Tensor, target: int) -> None:
+        self.network, self.rows, self.start, self.way, self.target = network, rows, start, end - start, target
+        self.heights: dict[float, float] = {}
+        points, weights = np.polynomial.legendre.leggauss(_POINTS)
+        self.points, self.weights = (points + 1) / 2, weights / 2
+
+    def height(self, place: float) -> float:
+        if place not in self.heights:
+            with torch.no_grad():
+                self.heights[place] = float(self._logprobs(self.start + place * self.way)[0])
+        return self.heights[place]
+
+    def stretch(self, begin: float, end: float) -> _Stretch:
+        places, weights = begin + (end - begin) * self.points, (end - begin) * self.weights
+        parts = np.zeros(self.rows.shape[1])
+        count = max(1, _AT_ONCE // self.rows.shape[1])
+        for at in range(0, _POINTS, count):
+            a = torch.tensor(places[at : at + count], dtype=self.way.dtype, device=self.way.device)
+            vectors = (self.start + a[:, None, None] * self.way).requires_grad_()  # [N, T, C]
+            (gradient,) = torch.autograd.grad(self._logprobs(vectors).sum(), vectors)
+            each = (gradient * self.way).sum(-1).double().cpu().numpy()  # [N, T]
+            parts += weights[at : at + count] @ each
+        return _Stretch(begin, end, self.height(begin), self.height(end), parts)
+
+    def _logprobs(self, vectors: Tensor) -> Tensor:
+        """The target's log-probability [N] after token vectors [N, T, C] or [T, C]."""
+        vectors = vectors if vectors.dim() == 3 else vectors[None]
+
+        def replace(name: str, value: Tensor) -> Tensor:
+            return vectors if name == "embed" else value
+
+        hidden = self.network.hidden(self.rows.expand(len(vectors), -1), probe=replace)
+        return self.network.logits(hidden[:, -1]).float().log_softmax(-1)[:, self.target]
+
+
+def strongest(attribution: Attribution, count: int = 5) -> Sequence[int]:
+    """The places that did the most for the target, the first most."""
+    return [int(i) for i in np.argsort(-np.array(attribution.scores), kind="stable")[:count]]

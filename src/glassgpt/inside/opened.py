@@ -1,0 +1,121 @@
+"""A text opened in a model: read once, then looked at from any side. What a page needs, where a user clicks about.
+
+Kept are the residual streams, queries and keys, which grow with the text and not with its square; patterns and readings
+are computed from them for what is looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from glassgpt.engine.language_model import LanguageModel
+from glassgpt.engine.settings import check_int
+from glassgpt.inside.heads import Summary, summarise
+from glassgpt.inside.lens import Lens, read_streams
+from glassgpt.inside.steps import Step, read_steps
+from glassgpt.inside.subject import ids_of, network_of, texts_of
+from glassgpt.inside.tuned import TunedLens
+from glassgpt.model.attention import attention_pattern, causal_mask
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A head that reads from a place, and the share of its attention that it gives to it."""
+
+    layer: int
+    head: int
+    place: int
+    weight: float
+
+
+class Opened:
+    """A text in a model, as ids.
+
+    Attributes:
+        ids: the tokens that are looked at.
+        tokens: their texts.
+    """
+
+    def __init__(self, model: LanguageModel, ids: Sequence[int]) -> None:
+        self.model, self.ids = model, ids_of(model, list(ids))
+        self.tokens = texts_of(model.tokenizer, self.ids)
+        self.layers, self.heads = model.config.n_layer, model.config.n_head
+
+    def steps(self, start: int, top: int = 10) -> list[Step]:
+        """What the model thought of the tokens from place `start` on; see `steps.read_steps`."""
+        return read_steps(self.model, self.ids, top, start)
+
+    def pattern(self, layer: int, head: int) -> Tensor:
+        """How much each place reads from each, [T, T], by one head.
+
+        Raises:
+            ConfigError: there is no such layer or head.
+        """
+        check_int("layer", layer, 0, self.layers - 1)
+        check_int("head", head, 0, self.heads - 1)
+        block = network_of(self.model).blocks[layer]
+        _, queries, keys = self._read
+        q, k = queries[layer][:, head : head + 1], keys[layer]
+        k = k[:, [head * k.shape[1] // self.heads]]
+        places = torch.arange(len(self.ids))[None]
+        window = self.model.config.sliding_window if block.sliding else None
+        mask = causal_mask(places, places, window).to(q.device)
+        return attention_pattern(q, k, mask, block.attention.scale)[0, 0]  # type: ignore[union-attr,arg-type]
+
+    def readers(self, place: int, count: int = 8) -> list[Reader]:
+        """The heads that read the most from one place when the token at `place` was chosen; what they give to the first
+        token, where heads rest, and to the last one before it does not count."""
+        _, queries, keys = self._read
+        row, found = place - 1, list[Reader]()
+        for layer, (q, k) in enumerate(zip(queries, keys, strict=True)):
+            block = network_of(self.model).blocks[layer]
+            window = self.model.config.sliding_window if block.sliding else None
+            first = max(0, row + 1 - window) if window else 0
+            pattern = attention_pattern(q[:, :, row : row + 1], k[:, :, first : row + 1], None,
+                                        block.attention.scale)[0, :, 0]  # type: ignore[union-attr,arg-type] # fmt: skip
+            skipped = 1 if first == 0 else 0
+            if pattern.shape[1] - skipped < 2:
+                continue
+            weights, places = pattern[:, skipped:-1].max(dim=-1)
+            both = enumerate(zip(weights.tolist(), places.tolist(), strict=True))
+            found += [Reader(layer, head, first + skipped + at, weight) for head, (weight, at) in both]
+        return sorted(found, key=lambda reader: -reader.weight)[:count]
+
+    def prepare(self) -> None:
+        """Does now what the first look would wait for."""
+        self._read  # noqa: B018 - it is kept
+
+    def summary(self, layer: int, head: int) -> Summary:
+        """What that head does in this text."""
+        return summarise(self.pattern(layer, head))
+
+    def lens(self, start: int, stop: int, top: int = 5, tuned: TunedLens | None = None) -> Lens:
+        """What the layers would say at the places from `start` up to `stop`; see `lens.logit_lens`."""
+        streams = [stream[start:stop] for stream in self._read[0]]
+        return read_streams(self.model, streams, self.ids[start:stop], top, start, tuned)
+
+    @cached_property
+    def _read(self) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+        """Streams [T, C], one more than there are layers; queries [1, H, T, D] and keys [1, K, T, D] of each layer."""
+        network = network_of(self.model)
+        streams: list[Tensor] = []
+        queries: list[Tensor] = []
+        keys: list[Tensor] = []
+
+        def keep(name: str, value: Tensor) -> Tensor:
+            if name == "blocks.0.resid_pre" or name.endswith(".resid_post"):
+                streams.append(value[0])
+            elif name.endswith(".attn.q"):
+                queries.append(value)
+            elif name.endswith(".attn.k"):
+                keys.append(value)
+            return value
+
+        with torch.no_grad():
+            network.hidden(torch.tensor([self.ids], device=network.embed.weight.device), probe=keep)
+        return streams, queries, keys

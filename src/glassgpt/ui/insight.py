@@ -1,0 +1,162 @@
+"""Replies that are looked into: opened once, kept while they are looked at, and asked one thing at a time.
+
+No page library here. Everything is computed in one thread of its own, so that whoever chats meanwhile notices little.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from glassgpt.assistant.store import Message, Store
+from glassgpt.core.errors import InputError
+from glassgpt.engine.language_model import LanguageModel
+from glassgpt.inside.opened import Opened
+from glassgpt.inside.steps import Step
+from glassgpt.server.hub import Hub
+from glassgpt.ui.talks import Options, Talks
+
+KEPT = 2  # replies that stay open: each holds some 100 MB for a text of 500 tokens
+T = TypeVar("T")
+
+
+@dataclass
+class Reply:
+    """A reply that is open.
+
+    Attributes:
+        message: what the store has of it.
+        start: the place of its first token; before it stands what the model was given.
+        steps: what the model thought of its tokens.
+        model_name: as the hub calls what wrote it.
+        going: whether anyone still wants to know: long computations ask.
+    """
+
+    message: Message
+    opened: Opened
+    start: int
+    steps: list[Step]
+    model_name: str
+    going: Callable[[], bool]
+
+    def place_of(self, character: int) -> int:
+        """The place of the token that the reply's character of that number stands in."""
+        at = 0
+        tokenizer = self.opened.model.tokenizer
+        raw = len(self.message.text[:character].encode())
+        for place in range(self.start, len(self.opened.ids)):
+            at += len(tokenizer.token_bytes(self.opened.ids[place]))
+            if at > raw:
+                return place
+        return len(self.opened.ids) - 1
+
+    def text_before(self, place: int) -> str:
+        """What of the reply stands before a place."""
+        return self.opened.model.tokenizer.decode(self.opened.ids[self.start : place])
+
+
+class Insight:
+    """The replies of a store, with the models of a hub. One event loop uses it."""
+
+    def __init__(self, hub: Hub, store: Store, talks: Talks) -> None:
+        self.hub, self.store, self.talks = hub, store, talks
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="inside")
+        self._open: OrderedDict[str, Reply] = OrderedDict()
+        self.closed = False
+
+    async def open(self, message: str, options: Callable[[str], Options]) -> Reply:
+        """Open a reply; it is laid out again as it was when it was written, with the settings of `options`.
+
+        Raises:
+            NotFoundError: there is no such message.
+            InputError: it is no reply, is not finished, or no model wrote it.
+            Problem, GlassError: its model cannot be loaded.
+        """
+        found = await asyncio.to_thread(self.store.message, message)
+        if found.role != "assistant" or found.parent is None:
+            raise InputError("only replies can be looked into", hint="Choose one of the assistant's messages.")
+        if found.state == "writing":
+            raise InputError("the reply is still being written", hint="Wait for it, or stop it.")
+        name = str(found.extras.get("model") or "")
+        if name not in self.hub.entries:
+            raise InputError("the model {name} that wrote this is not here any more", name=name or "?",
+                             hint="Start the server with it, or write the reply again.")  # fmt: skip
+        async with self.hub.use(name) as model:
+            kept = self._open.get(message)
+            if kept is not None and kept.opened.model is model and kept.message.text == found.text:
+                self._open.move_to_end(message)
+                return kept
+            reply = await self._run(lambda: self._read(found, model, name, options(name)))
+        self._open[message] = reply
+        self._pool.submit(reply.opened.prepare)
+        while len(self._open) > KEPT:
+            self._open.popitem(last=False)
+        return reply
+
+    async def ask(self, reply: Reply, work: Callable[[Reply], T]) -> T:
+        """What `work` makes of an open reply, in the thread; its model stays loaded meanwhile. Raises what it
+        raises."""
+        async with self.hub.use(reply.model_name):
+            return await self._run(lambda: work(reply))
+
+    async def close(self) -> None:
+        """Lets everything go."""
+        self.closed = True
+        self._open.clear()
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _read(self, message: Message, model: LanguageModel, name: str, options: Options) -> Reply:
+        """In the thread: the ids that the model was given and those of its reply, and what it thought of them."""
+        before, own = self.laid_out(message, model, options)
+        opened = Opened(model, [*before, *own])
+        return Reply(message, opened, len(before), opened.steps(len(before)), name, lambda: not self.closed)
+
+    def laid_out(self, message: Message, model: LanguageModel, options: Options) -> tuple[list[int], list[int]]:
+        """The ids of the prompt and of the reply. Raises InputError where no model wrote it."""
+        assert message.parent is not None
+        # Asked before anything is laid out again: to plan such a reply anew may call a tool.
+        if message.extras.get("kind", "model") not in ("model", "summarised"):
+            raise InputError("no model wrote this reply: it stands in your files or in the persona word for word",
+                             hint="Its sources are below it in the conversation.")  # fmt: skip
+        path = self.store.path(message.conversation, message.parent)
+        said = [{"role": m.role, "content": m.text} for m in path
+                if m.role in ("user", "assistant") and m.text.strip()]  # fmt: skip
+        chat = self.talks.chat(model, options)
+        before = chat.fitted(said).ids
+        if not before:
+            raise InputError("your files have changed: this would be answered from them now",
+                             hint="Write the reply again.")  # fmt: skip
+        own = model.tokenizer.encode_segment(message.text, after="text") if message.text else []
+        if not own:
+            raise InputError("the reply is empty", hint="Write it again.")
+        room = model.context_length - len(before)
+        return before, own[:room]
+
+    async def _run(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+
+
+def character_of(text: str, word: str, number: int) -> int:
+    """Where in a reply's text the word stands that was clicked on in what is shown of it: the `number`th of those that
+    are alike, from 0. What is shown has no marks of Markdown, so places differ, but the order of words does not."""
+    found = [match.start() for match in re.finditer(re.escape(word), text)] if word else []
+    if not found:
+        return 0
+    return found[min(max(number, 0), len(found) - 1)]
+
+
+def detail(step: Step) -> dict[str, Any]:
+    """A step for the page."""
+    return {
+        "place": step.position,
+        "text": step.text,
+        "probability": step.probability,
+        "rank": step.rank,
+        "entropy": step.entropy,
+        "alternatives": [{"id": a.id, "text": a.text, "probability": a.probability} for a in step.alternatives],
+    }
