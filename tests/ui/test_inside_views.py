@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,7 +23,7 @@ from glassgpt.inside.opened import Opened
 from glassgpt.server.hub import Entry
 from glassgpt.ui.inside_origins import origins
 from glassgpt.ui.inside_views import VIEWS, about, check_place, switches_of
-from glassgpt.ui.insight import Reply, character_of
+from glassgpt.ui.insight import Insight, Reply, character_of
 
 ROWS = [("Where did the boat go?", "The boat went out to sea before the storm came, and nobody saw it again."),
         ("鱼在哪里？", "鱼儿在很深很深的海里游来游去，小船上的人看不见它们。")]  # fmt: skip
@@ -123,3 +124,24 @@ def test_what_the_page_cannot_mean_is_refused(reply):
         VIEWS["attention"](one, one.start, {"layer": 99, "head": 0}, "en")
     with pytest.raises(ConfigError):
         VIEWS["choices"](one, one.start, {"temperature": -5}, "en")
+
+
+def test_what_would_take_too_much_memory_is_refused_with_what_to_do(reply, monkeypatch):
+    one = reply("The sea was calm, and the boat went out.")
+    talks: Any = SimpleNamespace(chat=lambda model, options: SimpleNamespace(
+        fitted=lambda said: SimpleNamespace(ids=one.opened.ids[: one.start])))  # fmt: skip
+    store: Any = SimpleNamespace(path=lambda conversation, message: [])
+    insight = Insight(None, store, talks)  # type: ignore[arg-type]
+    options: Any = None
+    assert insight._read(one.message, one.opened.model, "small", options).opened.ids == one.opened.ids
+    monkeypatch.setattr("glassgpt.ui.insight.MOST_TOKENS", len(one.opened.ids) - 1)
+    with pytest.raises(InputError, match="can be looked into"):
+        insight._read(one.message, one.opened.model, "small", options)
+
+
+@pytest.mark.parametrize("kind", ["quoted", "refused", "handover", "unknown", "tool", "reply"])
+def test_replies_that_no_model_wrote_have_no_inside(reply, kind):
+    one = reply("Returns are free.", kind=kind)
+    insight = Insight(None, None, None)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="word for word"):
+        insight.laid_out(one.message, one.opened.model, None)  # type: ignore[arg-type]

@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # torch is imported when something is looked into, not when t
     from glassgpt.inside.steps import Step
 
 KEPT = 2  # replies that stay open: each holds some 100 MB for a text of 500 tokens
+MOST_TOKENS = 2048  # attention step by step takes memory with their square: 150 MB for nine heads
 T = TypeVar("T")
 
 
@@ -119,6 +120,13 @@ class Insight:
         from glassgpt.ui import inside_views  # noqa: F401 - so that the event loop need not wait for it
 
         before, own = self.laid_out(message, model, options)
+        if len(before) + len(own) > MOST_TOKENS:
+            raise InputError(
+                "this reply and what stands before it have {count} tokens; up to {most} can be looked into",
+                hint="Ask the same in a new conversation.",
+                count=len(before) + len(own),
+                most=MOST_TOKENS,
+            )
         opened = Opened(model, [*before, *own])
         return Reply(message, opened, len(before), opened.steps(len(before)), name, lambda: not self.closed)
 
