@@ -175,6 +175,20 @@ def test_the_address_brings_back_what_was_looked_at(window: Page):
     assert place(window) == seen and tokens(window) == text
 
 
+def test_what_was_said_stays_text_among_the_tokens(window: Page):
+    """Tokens of the prompt are shown too; `watched` notes every script, request and dialog."""
+    attack = "<img src=x onerror=alert(1)><script>alert(2)</script>\u202e</span><svg/onload=alert(3)> {{7*7}} 😀"
+    say(window, attack)
+    window.locator(".gg-assistant .gg-actions").get_by_role("button", name="Look inside").click()
+    opened(window)
+    for view in ("attention", "layers", "choices"):
+        window.locator(f"#gg-tab-{view}").click()
+        window.wait_for_function(READY)
+    shown = "".join(tokens(window)).replace("⏎", "").replace("\n", "")
+    assert "<img src=x onerror=alert(1)>" in shown and "<script>alert(2)" in shown
+    assert window.locator(".gg-glass img, .gg-glass script").count() == 0
+
+
 def test_what_cannot_be_looked_into_is_told_in_one_line(opens):
     window: Page = opens("/en?tab=inside&inside=no-such-message&place=3")
     expect(window.locator(".gg-inside .gg-faint").first).to_contain_text("no-such-message")
