@@ -17,7 +17,7 @@ READY := .venv/.ready
 PYTEST = OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(PY) -m pytest -n $(JOBS) --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-fast test-full bench lint format clean FORCE
+.PHONY: help setup run test test-fast test-full bench docs reference lint format clean FORCE
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -40,6 +40,13 @@ test-full: $(READY) ## all tests, the long proofs too
 bench: $(READY) ## measure speed and memory on this machine
 	@$(PY) -m benchmarks $(ARGS)
 
+docs: $(READY) ## the documentation as a site in site/, English and Chinese, which needs no internet
+	@$(PY) tools/docs/build.py $(ARGS)
+
+reference: $(READY) ## write the pages anew that are made from others: the reference, the course's list
+	@$(PY) tools/reference.py
+	@$(PY) tools/course_contents.py
+
 lint: $(READY) ## style, types and the layers of the house plan
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
@@ -51,7 +58,7 @@ format: $(READY) ## put the code into the house style
 	$(PY) -m ruff format .
 
 clean: ## remove .venv and the caches of the tools
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build dist src/*.egg-info
+	rm -rf .venv site .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build dist src/*.egg-info
 
 # Made again when a pin changes, or when the Python that .venv was made from is gone.
 $(READY): pyproject.toml constraints.txt tools/setup_env.py $(shell test -x $(PY) || echo FORCE)

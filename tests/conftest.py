@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,12 @@ def gemma_path() -> Path:
 def encoders_path() -> list[Path]:
     """The files of the two encoders that an assistant searches with, as above."""
     return [_packaged_model("e5-small"), _packaged_model("minilm")]
+
+
+@pytest.fixture(scope="session")
+def packaged_model() -> Callable[[str], Path]:
+    """Any model of the catalog by its name, as above."""
+    return _packaged_model
 
 
 def _packaged_model(name: str) -> Path:

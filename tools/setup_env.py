@@ -38,7 +38,7 @@ def main() -> None:
         install_torch()
         say("installing the other packages")
         # The pinned setuptools builds the package here; an isolated build would fetch an unpinned one.
-        pip("install", "--quiet", "--constraint", str(CONSTRAINTS), "--no-build-isolation", "-e", ".[test,lint]")
+        pip("install", "--quiet", "--constraint", str(CONSTRAINTS), "--no-build-isolation", "-e", ".[test,lint,docs]")
     except subprocess.CalledProcessError:
         sys.exit("set-up failed, see the lines above; `make setup` tries again where it stopped")
     say(f"ready, with torch {torch_build()}")

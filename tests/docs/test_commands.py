@@ -40,7 +40,7 @@ def sections(page: Path) -> dict[str, str]:
 
 
 def examples(text: str) -> list[str]:
-    return [line for block in re.findall(r"```\n(.*?)```", text, re.S) for line in block.splitlines()]
+    return [line for block in re.findall(r"```sh\n(.*?)```", text, re.S) for line in block.splitlines()]
 
 
 @pytest.mark.parametrize("page", PAGES.values(), ids=PAGES)
@@ -51,7 +51,7 @@ def test_a_page_has_a_section_for_every_verb_and_for_nothing_else(page):
 @pytest.mark.parametrize("verb", LIVE)
 @pytest.mark.parametrize("page", PAGES.values(), ids=PAGES)
 def test_a_section_has_every_option_of_its_verb_once_and_nothing_else(page, verb):
-    table = re.sub(r"```\n.*?```", "", sections(page)[verb], flags=re.S)
+    table = re.sub(r"```sh\n.*?```", "", sections(page)[verb], flags=re.S)
     found = re.findall(OPTION, table)
     assert sorted(found) == sorted(LIVE[verb] - COMMON)
 

@@ -4,26 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from repeated_halves import repeated
 from torch.nn import functional as F
 
 from glassgpt.model.config import ModelConfig
 from glassgpt.model.gpt import GPT
 
-HALF, STEPS, RATE = 24, 1200, 3e-3
-
-
-def repeated(random: torch.Generator, count: int, half: int = HALF, size: int = 48) -> torch.Tensor:
-    """Random tokens that come twice, [count, 2 half]."""
-    once = torch.randint(0, size, (count, half), generator=random)
-    return torch.cat((once, once), dim=1)
-
-
-def copying(network: GPT, probe=None, half: int = HALF) -> float:
-    """How often the second half of repeated sequences is foretold, its first token left out."""
-    ids = repeated(torch.Generator().manual_seed(99), 32, half, network.config.vocab_size)
-    with torch.no_grad():
-        said = network(ids[:, :-1], probe=probe).argmax(-1)
-    return float((said[:, half:] == ids[:, half + 1 :]).float().mean())
+STEPS, RATE = 1200, 3e-3
 
 
 @pytest.fixture(scope="session")

@@ -7,9 +7,9 @@ import math
 import numpy as np
 import pytest
 import torch
+from repeated_halves import HALF, copying
 
 import glassgpt
-from conftest import HALF, copying
 from glassgpt.core.errors import ConfigError, FormatError, InputError
 from glassgpt.engine.language_model import LanguageModel
 from glassgpt.engine.settings import SamplingSettings

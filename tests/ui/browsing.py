@@ -21,7 +21,7 @@ class Site:
     """A server in a process of its own."""
 
     folder: Path
-    slow: bool = False
+    kind: str = ""  # of page_child.py: "slow", "network"
     port: int = 0
     url: str = ""
     process: subprocess.Popen[str] | None = None
@@ -31,7 +31,7 @@ class Site:
         log = (self.folder / "server.log").open("a")
         self.process = subprocess.Popen(
             [sys.executable, str(Path(__file__).parent / "page_child.py"), str(self.folder), str(self.port),
-             *(["slow"] if self.slow else [])],
+             *([self.kind] if self.kind else [])],
             stdout=subprocess.PIPE, stderr=log, text=True,
         )  # fmt: skip
         assert self.process.stdout is not None

@@ -1,5 +1,6 @@
 """A server with its page whose model says what a test tells it to: run as a program, `page_child.py FOLDER PORT`, and
-`slow` where what it reads from its database shall arrive late.
+`slow` where what it reads from its database shall arrive late, `network` where a small network with random weights
+shall answer, which can be looked into.
 
 The scripted model answers `say:TEXT` with TEXT, `long:N` with N words at 100 words/s, and anything else with
 "You said:" and the message. The real engine is tested elsewhere.
@@ -15,11 +16,16 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import torch
+
 from glassgpt.assistant.assistant import Assistant
 from glassgpt.assistant.knowledge import Knowledge
 from glassgpt.assistant.persona import load_persona
 from glassgpt.assistant.store import Message, Store
+from glassgpt.engine.language_model import LanguageModel
 from glassgpt.engine.request import Piece
+from glassgpt.model.config import ModelConfig
+from glassgpt.model.gpt import GPT
 from glassgpt.server.app import make_app
 from glassgpt.server.door import Door
 from glassgpt.server.hub import Entry, Hub
@@ -64,6 +70,20 @@ class Scripted:
         yield Piece("", finish_reason="stop")
 
 
+def small_network(entry: Entry) -> LanguageModel:
+    """A network of three layers, whose replies mean nothing."""
+    text = "The boat went out to sea, and the sea was calm. 小船出海，海很平静，鱼儿游来游去。"
+    tokenizer = train_bpe([text] * 3, 400)
+    torch.manual_seed(3)
+    config = ModelConfig.modern(vocab_size=tokenizer.vocab_size, n_layer=3, n_head=4, n_embd=32, context_length=512)
+    network = GPT(config).eval().requires_grad_(False)
+    for name, weights in network.named_parameters():
+        weights.copy_(torch.randn_like(weights) * 0.12 + ("norm" in name))
+    bytes_alone = [i for i in range(tokenizer.vocab_size) if len(tokenizer.token_bytes(i)) < 2]
+    network.embed.weight[bytes_alone] *= 0.2  # so that words are likelier than halves of characters
+    return LanguageModel(entry.name, network, tokenizer, "float32", get_template("chatml"))
+
+
 class SlowStore(Store):
     """A busy disk: what is read of a conversation arrives late, each second time very late."""
 
@@ -80,6 +100,8 @@ def main() -> None:
     folder, port = Path(sys.argv[1]), int(sys.argv[2])
     folder.mkdir(parents=True, exist_ok=True)
     hub = Hub(["scripted"], Scripted)  # type: ignore[arg-type]
+    if "network" in sys.argv:
+        hub = Hub(["small"], small_network)
     shelf = Shelf(folder / "knowledge.db", lambda path, fetching: Knowledge(path))
     persona = load_persona("customer-service")
     hub.add_assistant("customer-service", lambda model: Assistant(model, persona, shelf))

@@ -208,7 +208,7 @@ def test_an_open_page_outlives_a_restart_of_its_server(window: Page, site: Site,
 
 def test_what_a_slow_disk_gives_late_does_not_replace_what_is_newer(browser, watched: Watched, tmp_path):
     """What was read before a reply was there came after it, and stayed."""
-    site = Site(tmp_path, slow=True)
+    site = Site(tmp_path, "slow")
     site.start()
     context = browser.new_context()
     try:

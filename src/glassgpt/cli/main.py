@@ -25,7 +25,9 @@ from glassgpt.cli import (
     finetune,
     generate,
     knowledge,
+    look,
     models,
+    origins,
     pretrain,
     serve,
     tokenizer,
@@ -49,6 +51,8 @@ VERBS = (
     finetune,
     verify,
     evaluate,
+    look,
+    origins,
     bench,
 )
 

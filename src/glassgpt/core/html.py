@@ -1,4 +1,5 @@
-"""One self-contained HTML page: escaped text, tables and bars, and nothing loaded from anywhere.
+"""One self-contained HTML page: escaped text, tables and bars, a script of ours where one is given, and nothing loaded
+from anywhere.
 
 Everything that becomes part of a page is `Html`; a plain string is text and is escaped. So what a user's file
 holds can never become markup.
@@ -6,8 +7,12 @@ holds can never become markup.
 
 from __future__ import annotations
 
+import hashlib
+import json
+from base64 import b64encode
 from collections.abc import Iterable, Sequence
 from html import escape
+from typing import Any
 
 _STYLE = """
 :root { color-scheme: light dark; --line: #8886; --bar: #3b7dd8; }
@@ -60,11 +65,22 @@ def bars(labels: Sequence[object], counts: Sequence[int | float], head: Sequence
     return table([*head, ""], rows)
 
 
-def page(title: str, language: str, *parts: object, forms: bool = False) -> str:
-    """The whole document, `language` "en" or "zh". `forms`: it may send a form to where it comes from."""
-    # Even if something slipped through, the page may run and load nothing.
+def data(name: str, value: Any) -> Html:
+    """A value for the page's script, as JSON in an element with that id. It is never run, and cannot end the element:
+    every `<` in it is written as an escape. Raises ValueError: a number in it is none."""
+    held = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
+    return Html(f'<script type="application/json" id="{escape(name)}">{held}</script>')
+
+
+def page(title: str, language: str, *parts: object, forms: bool = False, script: str = "") -> str:
+    """The whole document, `language` "en" or "zh". `forms`: it may send a form to where it comes from. `script`: what
+    runs in it, of ours and never of a user's."""
+    # Even if something slipped through, the page may run nothing but that script, and load nothing.
     policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; form-action "
     policy += "'self'" if forms else "'none'"
+    if script:
+        policy += f"; script-src 'sha256-{b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
+        parts = (*parts, Html(f"<script>{script}</script>"))
     head = element(
         "head",
         Html('<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'),

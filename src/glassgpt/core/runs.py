@@ -4,6 +4,7 @@ run.json        what it is, where it came from, how far it got, and which proces
 metrics.jsonl   one line for each thing that was measured
 data/           token shards
 checkpoints/    step-00000100/ and so on: enough to go on from there
+snapshots/      step-00000100/ and so on: the weights alone, to look back on
 model/          the finished model; `glassgpt chat RUN` opens it
 """
 
@@ -19,6 +20,7 @@ from glassgpt.core.files import refusing_disk, write_whole
 from glassgpt.core.processes import this_process
 
 ABOUT, METRICS, CHECKPOINTS, MODEL = "run.json", "metrics.jsonl", "checkpoints", "model"
+SNAPSHOTS = "snapshots"
 STORY = "story.json"  # of a build
 TRAIN, HELD_OUT, TOKENIZER = "data/train", "data/validation", "data/tokenizer"
 

@@ -53,8 +53,11 @@ class WideMatrix:
 
     def dequantize(self) -> Floats:
         """The matrix [out, in] that it stands for."""
-        out, width = self.shape
-        return _widen(self.values).transpose(0, 2, 1).reshape(-1, width)[:out]
+        return self.tile_rows(0, len(self.values))[: self.shape[0]]
+
+    def tile_rows(self, first: int, last: int) -> Floats:
+        """The rows [N, in] of the tiles from `first` up to `last`, what fills up the last one included."""
+        return _widen(self.values[first:last]).transpose(0, 2, 1).reshape(-1, self.shape[1])
 
 
 Matrix = QuantizedMatrix | WideMatrix

@@ -79,9 +79,11 @@ def read_streams(model: LanguageModel, streams: Sequence[Tensor], ids: Sequence[
     network = network_of(model)
     if tuned is not None:
         tuned.check(network)
-    rows = [_read(model, network, stream, streams[-1], top, tuned, layer) for layer, stream in enumerate(streams)]
+    rows: list[list[Reading]] = [[] for _ in streams]
+    for at in range(0, len(ids), AT_ONCE):
+        _read(model, [stream[at : at + AT_ONCE] for stream in streams], top, tuned, rows)
     tokens = tuple(token_text(model.tokenizer, id) for id in ids)
-    return Lens(tokens, start, tuple(rows), tuned is not None)
+    return Lens(tokens, start, tuple(map(tuple, rows)), tuned is not None)
 
 
 def residual_streams(network: GPT, ids: Sequence[int], start: int = 0) -> list[Tensor]:
@@ -104,23 +106,35 @@ def lens_scores(network: GPT, stream: Tensor, tuned: TunedLens | None = None, la
     return network.logits(network.norm(stream))
 
 
-def _read(model: LanguageModel, network: GPT, stream: Tensor, last: Tensor, top: int, tuned: TunedLens | None,
-          layer: int) -> tuple[Reading, ...]:  # fmt: skip
-    readings: list[Reading] = []
-    for at in range(0, len(stream), AT_ONCE):
-        own = lens_scores(network, stream[at : at + AT_ONCE], tuned, layer).float().log_softmax(-1)  # [N, V]
-        end = lens_scores(network, last[at : at + AT_ONCE]).float().log_softmax(-1)
+def _read(model: LanguageModel, streams: Sequence[Tensor], top: int, tuned: TunedLens | None,
+          rows: list[list[Reading]]) -> None:  # fmt: skip
+    """Add what all layers say at a few places, from their streams [N, C] each. Several layers are read at once, because
+    a product with the whole vocabulary reads all its weights, be it for one row or for many."""
+    network, texts = network_of(model), dict[int, str]()
+
+    def text(id: int) -> str:
+        if id not in texts:
+            texts[id] = token_text(model.tokenizer, id)
+        return texts[id]
+
+    if tuned is not None:
+        streams = [tuned.translate(stream, layer) for layer, stream in enumerate(streams)]
+    end = lens_scores(network, streams[-1]).float().log_softmax(-1)  # [N, V]
+    ends, last = end.exp(), end.argmax(-1)[None, :, None]
+    at_once = max(1, AT_ONCE // len(end))
+    for first in range(0, len(streams), at_once):
+        own = lens_scores(network, torch.stack(list(streams[first : first + at_once]))).float()
+        own = own.log_softmax(-1)  # [L, N, V]
         chances = own.exp()
         entropies = -(chances * own.clamp_min(-1e30)).sum(-1) / _LN2
-        divergences = (end.exp() * (end - own).clamp_min(-1e30)).sum(-1) / _LN2
+        divergences = (ends * (end - own).clamp_min(-1e30)).sum(-1) / _LN2
         best, places = chances.topk(min(top, chances.shape[-1]), dim=-1)
-        of_last = chances.gather(-1, end.argmax(-1, keepdim=True))[:, 0]
-        for values in zip(best.tolist(), places.tolist(), entropies.tolist(), divergences.tolist(), of_last.tolist(),
-                          strict=True):  # fmt: skip
-            found = tuple(Alternative(i, token_text(model.tokenizer, i), p)
-                          for p, i in zip(values[0], values[1], strict=True))  # fmt: skip
-            readings.append(Reading(found, *(max(0.0, number) for number in values[2:])))
-    return tuple(readings)
+        of_last = chances.gather(-1, last.expand(len(own), -1, -1))[..., 0]
+        for number, layer in enumerate(rows[first : first + at_once]):
+            for values in zip(best[number].tolist(), places[number].tolist(), entropies[number].tolist(),
+                              divergences[number].tolist(), of_last[number].tolist(), strict=True):  # fmt: skip
+                found = tuple(Alternative(i, text(i), p) for p, i in zip(values[0], values[1], strict=True))
+                layer.append(Reading(found, *(max(0.0, number) for number in values[2:])))
 
 
 _LN2 = 0.6931471805599453

@@ -102,12 +102,17 @@ def read_steps(model: LanguageModel, prompt: Prompt, top: int = 5, start: int = 
 
 def step_of(model: LanguageModel, place: int, id: int, scores: NDArray[np.float32], top: int) -> Step:
     """One step from its scores [V]."""
-    probabilities = softmax(scores)
-    best = top_logprobs(scores, top)
+    top_score = scores.max()
+    below = scores.astype(np.float64) - top_score
+    weights = np.exp(below)
+    total = float(weights.sum())
+    logprob = float(below[id]) - math.log(total)
+    # The mean of -log p, whose logarithms need not be taken one by one; what weighs nothing counts nothing.
+    entropy = (math.log(total) - float(weights @ np.maximum(below, -1e4)) / total) / math.log(2)
+    best = top_logprobs(scores, top, mass=float(top_score) + math.log(total))
     return Step(
-        place, id, token_text(model.tokenizer, id), float(probabilities[id]),
-        float(math.log(probabilities[id])) if probabilities[id] else -math.inf,
-        int((scores > scores[id]).sum()) + 1, entropy_of(probabilities),
+        place, id, token_text(model.tokenizer, id), math.exp(logprob), logprob,
+        int(np.count_nonzero(scores > scores[id])) + 1, max(0.0, entropy),
         tuple(Alternative(i, token_text(model.tokenizer, i), math.exp(p)) for i, p in best),
     )  # fmt: skip
 

@@ -43,7 +43,8 @@ def network_of(model: LanguageModel | GPT) -> GPT:
         return model.network
     with _making:
         if model not in _networks:
-            tensors = ((name, torch.from_numpy(numbers)) for name, numbers in unpack(engine.config, engine.parts))
+            unpacked = unpack(engine.config, engine.parts, thread_budget())
+            tensors = ((name, torch.from_numpy(numbers)) for name, numbers in unpacked)
             _networks[model] = build(engine.config, tensors, model.name, torch.float32)
         return _networks[model]
 

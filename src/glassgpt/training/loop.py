@@ -28,6 +28,7 @@ from glassgpt.model.gpt import GPT
 from glassgpt.training.optim import Optimizer, clip_gradients, rate_factor, restore
 from glassgpt.training.processes import start_workers
 from glassgpt.training.settings import TrainSettings
+from glassgpt.training.snapshots import save_snapshot, snapshot_steps
 from glassgpt.training.state import TENSORS, Progress, check_state, load_tensors, newest_whole, prune, save_state
 from glassgpt.training.workers import Job, Workers
 
@@ -111,6 +112,9 @@ def train(
         stage.load(place)
         restore(stage.optimizers, load_tensors(place / TENSORS), str(place))
     parameters: list[Tensor] = [p for p in stage.network.parameters() if p.requires_grad]
+    snapshots = snapshot_steps(settings, sum(p.nbytes for p in parameters))
+    if 0 in snapshots and not progress.step:
+        save_snapshot(run.folder, 0, stage.save)
     with stop_signals() as stopped, closing(stage_workers(stage, settings)) as workers:
         written = time.monotonic()
         while progress.step < settings.steps and not _done(progress, settings, until):
@@ -122,6 +126,9 @@ def train(
             watch(Event("step", progress, settings.steps, {"loss": loss, "norm": norm}))
             last = progress.step == settings.steps
             run.measure(step=progress.step, tokens=progress.tokens, loss=loss, norm=norm, train_s=progress.train_s)
+            if progress.step in snapshots:
+                _check_weights(stage, progress.step)
+                save_snapshot(run.folder, progress.step, stage.save)
             improved = False
             if last or progress.step % settings.evaluation_gap == 0:
                 improved = _evaluate(stage, settings, progress, run, watch, workers)
@@ -141,12 +148,17 @@ def train(
 def save_checkpoint(stage: Stage, progress: Progress, run: Run) -> Path:
     """Write the checkpoint of this step and delete those that are neither new nor the best. Raises DivergedError: a
     weight is no number, which the losses tell only a step later."""
-    if not all(bool(p.isfinite().all()) for p in stage.network.parameters() if p.requires_grad):
-        raise _diverged(math.nan, progress.step)
+    _check_weights(stage, progress.step)
     state = {name: tensor for optimizer in stage.optimizers for name, tensor in optimizer.state.items()}
     place = save_state(run.folder, progress, state, stage.save)
     prune(run.folder, progress)
     return place
+
+
+def _check_weights(stage: Stage, step: int) -> None:
+    """Raise DivergedError where a weight is no number."""
+    if not all(bool(p.isfinite().all()) for p in stage.network.parameters() if p.requires_grad):
+        raise _diverged(math.nan, step)
 
 
 def best_checkpoint(run: Run, progress: Progress, steps: int, watch: Callable[[Event], None]) -> Path | None:

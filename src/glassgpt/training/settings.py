@@ -11,6 +11,7 @@ from glassgpt.core.errors import ConfigError
 from glassgpt.training.optim import Schedule
 
 Precision = Literal["auto", "float32", "bfloat16"]
+MOST_SNAPSHOTS = 1000
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,8 @@ class TrainSettings:
     shares of the steps. `clip` bounds the norm of the gradients (0: no bound). `device` is cpu, cuda, mps or auto; only
     the CPU is covered by tests. `patience` ends the training after so many evaluations without a better one (0: never).
     Besides `checkpoint_every`, a checkpoint is written after each better evaluation and when
-    `loop.CHECKPOINT_SECONDS` passed without one.
+    `loop.CHECKPOINT_SECONDS` passed without one. `snapshots` is how many times the weights alone are kept to look back
+    on (0: never): as many of them as fit into `snapshot_mb` megabytes.
 
     Raises:
         ConfigError: a value is out of range.
@@ -56,14 +58,20 @@ class TrainSettings:
     checkpoint_every: int = 0  # steps; 0: as often as it is evaluated
     patience: int = 0
     sample_tokens: int = 100
+    snapshots: int = 10
+    snapshot_mb: int = 100
 
     def __post_init__(self) -> None:
         least = {"steps": 1, "batch": 1, "context": 2, "accumulate": 1, "ns_steps": 1, "seed": 0, "evaluate_every": 0,
-                 "checkpoint_every": 0, "patience": 0, "sample_tokens": 0}  # fmt: skip
+                 "checkpoint_every": 0, "patience": 0, "sample_tokens": 0, "snapshots": 0,
+                 "snapshot_mb": 0}  # fmt: skip
         for name, bound in least.items():
             if not bound <= getattr(self, name) <= 1 << 40:
                 raise ConfigError("{name} is {value}; expected {least} or more", name=name, value=getattr(self, name),
                                   least=bound)  # fmt: skip
+        if self.snapshots > MOST_SNAPSHOTS:
+            raise ConfigError("{name} is {value}; expected a whole number from {least} to {most}", name="snapshots",
+                              value=self.snapshots, least=0, most=MOST_SNAPSHOTS)  # fmt: skip
         for name in ("lr", "matrix_lr"):
             if not 0 < getattr(self, name) < 10:
                 raise ConfigError("{name} is {value}; expected a number above 0 and below 10", name=name,

@@ -86,7 +86,11 @@ def load_tensors(path: Path, device: str | torch.device = "cpu") -> dict[str, Te
 
 def checkpoints(run: Path) -> list[Path]:
     """The checkpoints of a run, newest first."""
-    folder = run / CHECKPOINTS
+    return steps_in(run / CHECKPOINTS)
+
+
+def steps_in(folder: Path) -> list[Path]:
+    """The folders of steps in a folder, newest first."""
     found = [p for p in folder.iterdir() if _NAME.fullmatch(p.name)] if folder.is_dir() else []
     return sorted(found, key=lambda p: int(p.name[5:]), reverse=True)
 

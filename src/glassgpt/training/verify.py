@@ -155,7 +155,7 @@ def _copy(run: Run, place: Path, table: str, steps: int, gap: int) -> Path:
     train = about[table]["train"]
     train |= {
         "steps": steps, "checkpoint_every": gap, "evaluate_every": -(-steps // 2), "patience": 0,
-        "sample_tokens": min(8, train["sample_tokens"]),
+        "sample_tokens": min(8, train["sample_tokens"]), "snapshots": 0,
     }  # fmt: skip
     with refusing_disk(place):
         shutil.copytree(run.folder / "data", place / "data", copy_function=_link)

@@ -140,7 +140,7 @@ class Glass {
 
   save(view) {
     const address = (kind) => "/inside/picture?" + new URLSearchParams({ message: this.about.message, view, kind, place: this.place,
-      layer: this.layer, head: this.head });
+      layer: this.layer, head: this.head, language: document.documentElement.lang.startsWith("zh") ? "zh" : "en" });
     const words = this.words;
     const drawn = ["choices", "attention", "layers"].includes(view);
     const link = (kind) => make("a", { class: "gg-button", href: address(kind), download: `${view}-${this.place}.${kind}` }, words[kind]);

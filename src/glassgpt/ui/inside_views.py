@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Mapping
+from itertools import takewhile
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from glassgpt.inside.ablate import Switches, ablate, answer_with
 from glassgpt.inside.attribute import attribute, strongest
 from glassgpt.inside.heads import NAMED, Summary
 from glassgpt.inside.steps import decide
+from glassgpt.ui.inside_origins import origins
 from glassgpt.ui.insight import Reply
 
 MOST_MATRIX = 1024  # places in a picture of attention; of longer texts the last ones
@@ -148,9 +150,10 @@ def switches(reply: Reply, place: int, given: Mapping[str, Any], language: str) 
     model = opened.model
     ends, stops = model.template.stop_ids(model.tokenizer), model.template.stop_strings
     both = [
-        "".join(piece.text for piece in answer_with(model, ids, parts, AGAIN, ends=ends, stops=stops, temperature=0.0))
+        "".join(piece.text for piece in takewhile(
+            lambda _: reply.going(), answer_with(model, ids, parts, AGAIN, ends=ends, stops=stops, temperature=0.0)))
         for parts in (Switches(), off)
-    ]
+    ]  # fmt: skip
     said = say("The likeliest token here is “{token}” instead of “{before}”; the distributions are {bits:.2f} bits "
                "apart.", language, token=visible(found.after.text), before=visible(found.before.text),
                bits=found.divergence)  # fmt: skip
@@ -185,6 +188,7 @@ def switches_of(given: object) -> Switches:
 
 VIEWS: dict[str, View] = {
     "choices": choices, "attention": attention, "layers": layers, "influence": influence, "switches": switches,
+    "origins": origins,
 }  # fmt: skip
 
 

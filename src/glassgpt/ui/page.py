@@ -19,6 +19,7 @@ from glassgpt.ui.build_page import BuildPage
 from glassgpt.ui.chat_page import ChatPage
 from glassgpt.ui.desk import Desk
 from glassgpt.ui.inside_page import InsidePage
+from glassgpt.ui.inside_picture import TYPES, picture
 from glassgpt.ui.knowledge_page import KnowledgePage
 from glassgpt.ui.markdown import markdown_css
 from glassgpt.ui.window import Window
@@ -52,6 +53,14 @@ def make_page(desk: Desk) -> FastAPI:
         if path is None:
             raise HTTPException(404)
         return FileResponse(path, media_type="text/html; charset=utf-8")
+
+    @app.get("/inside/picture")
+    async def drawn(message: str, view: str, place: int, layer: int = -1, head: int = -1, kind: str = "svg",
+                    language: str = "en") -> Response:  # fmt: skip
+        language = language if language in LANGUAGES else "en"
+        reply = await desk.insight.open(message, lambda name: desk.options(name, language))
+        data = await desk.insight.ask(reply, lambda r: picture(r, view, kind, place, layer, head, language))
+        return Response(data, media_type=TYPES[kind], headers={"content-security-policy": "sandbox"})
 
     @app.exception_handler(GlassError)
     async def refused(request: Request, error: GlassError) -> Response:

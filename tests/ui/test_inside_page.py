@@ -1,0 +1,196 @@
+"""The tab Inside in a real browser, on a small network whose numbers are computed beside it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import parse_qs, urlparse
+
+import pytest
+import torch
+from browsing import Site, connected, say, whole
+from page_child import small_network
+from playwright.sync_api import Page, expect
+from test_page_for_everyone import faults
+
+from glassgpt.engine.language_model import LanguageModel
+from glassgpt.inside.ablate import Switches, ablate
+from glassgpt.inside.steps import read_steps
+from glassgpt.server.hub import Entry
+
+READY = "() => !document.querySelector('.gg-view').hasAttribute('aria-busy')"
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A server with a network that can be looked into."""
+    site = Site(tmp_path_factory.mktemp("inside"), "network")
+    site.start()
+    yield site
+    site.stop()
+
+
+@pytest.fixture(scope="module")
+def model() -> LanguageModel:
+    """The same network, beside the server."""
+    with torch.no_grad():
+        return small_network(Entry("small", "small"))
+
+
+def click_on(window: Page, word: str, number: int = 0) -> None:
+    """A click into the middle of a word of the last reply."""
+    x, y = window.evaluate(
+        """([word, number]) => {
+          const body = [...document.querySelectorAll('.gg-assistant .gg-body')].pop();
+          const walker = document.createTreeWalker(body, NodeFilter.SHOW_TEXT);
+          for (let node; (node = walker.nextNode()); ) {
+            for (let at = node.data.indexOf(word); at >= 0; at = node.data.indexOf(word, at + 1)) {
+              if (number--) continue;
+              const range = document.createRange();
+              range.setStart(node, at);
+              range.setEnd(node, at + word.length);
+              range.startContainer.parentElement.scrollIntoView({ block: "center" });
+              const box = range.getClientRects()[0];
+              return [box.left + box.width / 2, box.top + box.height / 2];
+            }
+          }
+          return [0, 0];
+        }""",
+        [word, number],
+    )
+    window.mouse.click(x, y)
+
+
+def opened(window: Page) -> None:
+    """Waits until a token is seen with its view."""
+    window.locator(".gg-tok[aria-selected=true]").wait_for()
+    window.wait_for_function(READY)
+
+
+def place(window: Page) -> int:
+    """The place that is looked at, as the address says it."""
+    return int(parse_qs(urlparse(window.url).query)["place"][0])
+
+
+def tokens(window: Page) -> list[str]:
+    """All tokens, as they are shown."""
+    return window.locator(".gg-tokens > span").all_inner_texts()
+
+
+def read(window: Page, model: LanguageModel) -> list[int]:
+    """The ids that are looked at: laid out anew from what was said."""
+    said = window.evaluate("""() => [...document.querySelectorAll('.gg-log article')].map(a => [
+        a.classList.contains('gg-user') ? 'user' : 'assistant', a.querySelector('.gg-body').textContent])""")
+    return model.template.encode(model.tokenizer, [{"role": r, "content": t} for r, t in said]).ids
+
+
+@pytest.mark.parametrize(("language", "pattern"), [("en", r"[a-z]{3,}"), ("zh", r"[\u4e00-\u9fff]")])
+def test_a_click_on_a_word_opens_its_token_and_every_view_of_it(opens, model, language, pattern):
+    window: Page = opens(f"/{language}", locale="zh-CN" if language == "zh" else "en-US")
+    reply = say(window, "小船出海了吗？" if language == "zh" else "Where did the boat go?")
+    found = re.findall(pattern, reply)
+    assert found, reply
+    word = found[len(found) // 2]
+    click_on(window, word)
+    opened(window)
+    chosen = window.locator(".gg-tok[aria-selected=true]").inner_text()
+    assert word[0] in chosen or chosen.strip() in word or "<" in chosen
+    table = window.locator(".gg-view tbody tr")
+    shown = [row.split("\t")[0].strip() for row in table.all_inner_texts()]
+    assert 10 <= len(shown) <= 11
+    for view, sign in (("attention", "canvas"), ("layers", ".gg-lens"), ("switches", ".gg-switch"),
+                       ("influence", ".gg-main")):  # fmt: skip
+        window.locator(f"#gg-tab-{view}").click()
+        window.wait_for_function(READY)
+        expect(window.locator(f".gg-view {sign}").first).to_be_visible()
+        assert faults(window) == []
+        if view in ("attention", "layers"):
+            address = window.get_by_role("link", name=re.compile("SVG")).get_attribute("href") or ""
+            for kind, begins in (("svg", b"<?xml"), ("png", b"\x89PNG")):
+                found = window.context.request.get(window.url.split("/" + language)[0] + address.replace("svg", kind))
+                assert found.status == 200 and found.body().startswith(begins), found.text()[:300]
+    assert window.locator(".gg-lens tbody tr").count() in (0, 4)
+    window.locator(".gg-view .gg-main").click()
+    window.locator(".gg-view ol.gg-most li").first.wait_for()
+    expect(window.locator(".gg-what")).to_contain_text(re.compile("gradients|梯度"))
+
+
+def test_what_is_shown_is_what_the_model_computes(window: Page, model: LanguageModel):
+    say(window, "Tell me about the sea")
+    window.locator(".gg-assistant .gg-actions").get_by_role("button", name="Look inside").click()
+    opened(window)
+    ids = read(window, model)
+    at = place(window)
+    steps = {step.position: step for step in read_steps(model, ids, 10)}
+    own = window.locator(".gg-tok[aria-selected=true]")
+    assert float(own.evaluate("e => e.style.getPropertyValue('--p')")) == pytest.approx(steps[at].probability, abs=2e-3)
+    rows: list[dict[str, Any]] = window.evaluate("""() => [...document.querySelectorAll('.gg-view tbody tr')].map(
+        row => ({ text: row.cells[0].textContent, chance: row.cells[1].textContent }))""")
+    for row, alternative in zip(rows, steps[at].alternatives, strict=False):
+        assert float(row["chance"].split(" ")[0]) == pytest.approx(100 * alternative.probability, rel=0.06)
+    window.locator("#gg-tab-switches").click()
+    window.locator("[data-name='m1']").click()
+    window.locator("[data-name='h0.2']").click()
+    window.get_by_role("button", name="Answer again").click()
+    window.locator(".gg-after").wait_for()
+    expected = ablate(model, ids[:at], Switches(heads=((0, 2),), mlps=(1,)))
+    expect(window.locator(".gg-result .gg-what")).to_contain_text(f"{expected.divergence:.2f} bits")
+
+
+def test_another_token_is_chosen_and_the_reply_goes_on_from_there(window: Page, model: LanguageModel):
+    first = say(window, "Which fish are there?")
+    window.locator(".gg-assistant .gg-actions").get_by_role("button", name="Look inside").click()
+    opened(window)
+    for _ in range(3):
+        window.locator(".gg-tokens").press("ArrowRight")
+    opened(window)
+    ids, at = read(window, model), place(window)
+    begun = len(model.template.encode(model.tokenizer, [{"role": "user", "content": "Which fish are there?"}],
+                                      add_generation_prompt=True).ids)  # fmt: skip
+    assert at == begun + 3
+    rows = window.locator(".gg-view tbody tr").filter(has=window.locator("button:enabled"))
+    row = rows.filter(has=window.locator("code", has_text=re.compile(r"^[^<]+$"))).first  # no piece of a character
+    name = row.get_by_role("button").get_attribute("aria-label")
+    row.get_by_role("button").click()
+    window.locator(".gg-assistant .gg-count", has_text="2/2").wait_for()
+    second = whole(window)
+    before = model.tokenizer.decode(ids[begun:at])
+    chosen = name.removeprefix("Go on from here: ").strip()
+    assert second != first and second.startswith(before.strip().rstrip("\ufffd")) and chosen in second
+
+
+def test_the_address_brings_back_what_was_looked_at(window: Page):
+    say(window, "And now?")
+    window.locator(".gg-assistant .gg-actions").get_by_role("button", name="Look inside").click()
+    opened(window)
+    window.locator(".gg-tokens").press("ArrowDown")
+    opened(window)
+    window.wait_for_timeout(300)
+    seen, text = place(window), tokens(window)
+    window.reload()
+    connected(window)
+    window.get_by_role("tab", name="Inside").click()
+    opened(window)
+    assert place(window) == seen and tokens(window) == text
+
+
+def test_what_cannot_be_looked_into_is_told_in_one_line(opens):
+    window: Page = opens("/en?tab=inside&inside=no-such-message&place=3")
+    expect(window.locator(".gg-inside .gg-faint").first).to_contain_text("no-such-message")
+    expect(window.locator(".gg-glass")).to_be_hidden()
+    window = opens("/zh?tab=inside")
+    expect(window.locator(".gg-inside .gg-faint").first).to_contain_text("点击")
+
+
+def test_a_selection_of_text_opens_nothing(window: Page):
+    say(window, "Once more")
+    box = window.locator(".gg-assistant .gg-body").bounding_box()
+    assert box is not None
+    window.mouse.move(box["x"] + 5, box["y"] + 12)
+    window.mouse.down()
+    window.mouse.move(box["x"] + 120, box["y"] + 12, steps=5)
+    window.mouse.up()
+    window.wait_for_timeout(300)
+    assert window.evaluate("String(getSelection())") != ""
+    expect(window.get_by_role("tab", name="Chat")).to_have_attribute("aria-selected", "true")

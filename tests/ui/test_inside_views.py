@@ -1,0 +1,125 @@
+"""The views of the tab Inside without a browser: what they tell, and what they refuse."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from page_child import small_network
+
+from glassgpt.assistant.store import Message
+from glassgpt.core.errors import ConfigError, InputError
+from glassgpt.core.runs import TRAIN, Run
+from glassgpt.data.examples import make_example
+from glassgpt.data.rows import Row
+from glassgpt.data.shards import write_shards
+from glassgpt.inside.ablate import Switches
+from glassgpt.inside.opened import Opened
+from glassgpt.server.hub import Entry
+from glassgpt.ui.inside_origins import origins
+from glassgpt.ui.inside_views import VIEWS, about, check_place, switches_of
+from glassgpt.ui.insight import Reply, character_of
+
+ROWS = [("Where did the boat go?", "The boat went out to sea before the storm came, and nobody saw it again."),
+        ("鱼在哪里？", "鱼儿在很深很深的海里游来游去，小船上的人看不见它们。")]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def reply() -> Callable[..., Reply]:
+    """A reply with a given text, as if the small network had written it."""
+    with torch.no_grad():
+        model = small_network(Entry("small", "small"))
+
+    def make(text: str, path: Path | None = None, **extras: Any) -> Reply:
+        before = model.template.encode(model.tokenizer, [{"role": "user", "content": "?"}], add_generation_prompt=True)
+        own = model.tokenizer.encode_segment(text, after="text")
+        message = Message("m", "c", "q", "assistant", text, 0.0, "done", extras)
+        opened = Opened(model, [*before.ids, *own])
+        model.path = path
+        return Reply(message, opened, len(before.ids), opened.steps(len(before.ids)), "small", lambda: True)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def run(reply, tmp_path_factory) -> Path:
+    """The run that taught the rows."""
+    model = reply("x").opened.model
+    folder = tmp_path_factory.mktemp("runs") / "shop-1"
+    run = Run.create(folder, {"kind": "finetune", "settings": {"base": "smollm2"}})
+    made = [make_example(Row("shop.csv", n, ("user", "assistant"), list(texts)), model.tokenizer, model.template, 400)
+            for n, texts in enumerate(ROWS, 1)]  # fmt: skip
+    write_shards(made, run.folder / TRAIN, model.tokenizer)  # type: ignore[arg-type]
+    model.save(run.folder / "model")
+    return folder
+
+
+@pytest.mark.parametrize(("text", "row"), [
+    ("Well: the boat went out to sea before the storm came, and nobody saw it again. Xyz.", 1),
+    ("我想，鱼儿在很深很深的海里游来游去，小船上的人看不见它们。真的。", 2),
+])  # fmt: skip
+def test_what_was_learned_by_heart_is_shown_with_its_row(reply, run, text, row):
+    found = origins(reply(text, run / "model"), 0, {}, "en")
+    assert "".join(span["text"] for span in found["spans"]) == text
+    (known,) = [span for span in found["spans"] if span["kind"] == "memorised"]
+    assert known["text"].strip("。. ") in ROWS[row - 1][1]
+    assert found["rows"][0]["place"] == f"shop.csv, row {row}" and "smollm2" in found["said"]
+
+
+def test_what_stands_in_the_files_is_shown_with_its_passage(reply):
+    text = "The shop says: returns are free within thirty days of the delivery. Fine."
+    source = {"source": "faq.md", "place": "line 3", "text": "Returns are free. In short, returns are free within "
+              "thirty days of the delivery."}  # fmt: skip
+    found = origins(reply(text, sources=[source]), 0, {}, "zh")
+    kinds = [span["kind"] for span in found["spans"]]
+    assert "retrieved" in kinds and "memorised" not in kinds
+    assert found["rows"][0]["place"].startswith("faq.md") and "构建" in found["said"]
+
+
+def test_a_words_place_is_found_among_tokens_whatever_writing_it_is(reply):
+    one = reply("小船出海，the sea was calm，鱼儿游。")
+    tokens = one.opened.tokens
+    for word in ("海", "calm", "鱼"):
+        place = one.place_of(character_of(one.message.text, word, 0))
+        around = "".join(tokens[place - 2 : place + 3])
+        assert one.start <= place < len(tokens) and (word in around or word[0] in around or "<" in around)
+    assert one.place_of(0) == one.start and one.place_of(10_000) == len(tokens) - 1
+    assert character_of("a b a b a", "a", 2) == 8 and character_of("a", "zz", 0) == 0
+    assert character_of("a b a", "a", 99) == 4
+
+
+def test_every_view_says_its_sentence_in_both_languages(reply):
+    one = reply("The sea was calm.")
+    given = {"layer": 1, "head": 2, "off": ["h1.2", "m0"]}
+    for name, view in VIEWS.items():
+        english, chinese = (view(one, one.start + 2, given, language) for language in ("en", "zh"))
+        assert english["place"] == one.start + 2
+        assert any("\u4e00" <= c <= "\u9fff" for c in chinese["said"]), name
+        assert not re.search(r"[\u4e00-\u9fff]", re.sub("“.*?”", "", english["said"])), name
+    assert about(one, one.start, "en")["chances"] == [s.probability for s in one.steps]
+
+
+@pytest.mark.parametrize("name", ["x1", "h1", "m1.2", "a", "h1.2.3", "h-1.0", "h١.٢", "", 7])
+def test_names_of_no_part_are_refused(name):
+    with pytest.raises(InputError, match="names no part"):
+        switches_of([name])
+
+
+def test_names_of_parts_are_switches():
+    assert switches_of(["h1.2", "m0", "a2"]) == Switches(((1, 2),), (2,), (0,))
+    assert not switches_of("nonsense") and not switches_of(None)
+
+
+def test_what_the_page_cannot_mean_is_refused(reply):
+    one = reply("The sea")
+    for place in (-1, one.start - 1, len(one.opened.ids), "x", None, float("inf"), True):
+        with pytest.raises(ConfigError, match="place"):
+            check_place(one, place)
+    with pytest.raises(ConfigError):
+        VIEWS["attention"](one, one.start, {"layer": 99, "head": 0}, "en")
+    with pytest.raises(ConfigError):
+        VIEWS["choices"](one, one.start, {"temperature": -5}, "en")
