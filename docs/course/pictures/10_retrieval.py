@@ -37,11 +37,16 @@ def main() -> None:
 
     def draw(say: Words) -> Figure:
         figure, both = plt.subplots(1, 2, figsize=(9, 3.4), sharey=True, layout="constrained")
-        titles = (say("by words: share of the question", "按词：问题中词的份额"), say("by meaning: cosine", "按含义：余弦"))
+        titles = (
+            say("by words: share of the question", "按词：问题中词的份额"),
+            say("by meaning: cosine", "按含义：余弦"),
+        )
         for axes, title, table in zip(both, titles, tables, strict=True):
             axes.imshow(table, cmap="Blues", vmin=0, vmax=0.8, aspect="auto")
             for (row, column), value in np.ndenumerate(table):
-                axes.text(column, row, f"{value:.2f}", ha="center", va="center", color="white" if value > 0.45 else "black")
+                axes.text(
+                    column, row, f"{value:.2f}", ha="center", va="center", color="white" if value > 0.45 else "black"
+                )
             axes.set_xticks(range(len(ROWS)), [short for short, _ in ROWS], fontsize=8)
             axes.set_title(title, fontsize=10)
             axes.tick_params(length=0)
