@@ -32,8 +32,9 @@ def main() -> None:
         for place, count in enumerate(counts):
             axes.text(count + 4, place, str(count), va="center")
         axes.set_xlim(0, 360)
-        records = len(rows) + len(problems)
-        axes.set_xlabel(words(f"records, of {records}", f"记录数（共 {records} 条）"))
+        axes.set_xlabel(
+            words(f"records, of {len(rows) + len(problems)}", f"记录数（共 {len(rows) + len(problems)} 条）")
+        )
         return figure
 
     save("07-cleaning", draw)

@@ -25,10 +25,10 @@ from glassgpt.model.lora import add_lora
 STEPS, EVERY = 32, 4
 WAYS = {"LoRA, 0.002": 0.002, "full, 0.0003": 0.0003, "full, 0.002": 0.002}
 OTHER = (
-    "The Moon is the only natural satellite of the Earth. It goes around the Earth in about a month, and the same side "
-    "of it always faces us. The tides of the sea follow it. People first walked on it in 1969. Bread is made of flour, "
-    "water, salt and yeast. The dough rests until it has risen, and is then baked in a hot oven until the crust is "
-    "brown."
+    "The Moon is the only natural satellite of the Earth. It goes around the Earth in about a month, and the same "
+    "side of it always faces us. The tides of the sea follow it. People first walked on it in 1969. Bread is made "
+    "of flour, water, salt and yeast. The dough rests until it has risen, and is then baked in a hot oven until the "
+    "crust is brown."
 )
 
 
@@ -50,18 +50,17 @@ def main() -> None:
         train, held_out = ([e for e in side if isinstance(e, Example)] for side in made)
         other = model.encode(OTHER)
 
-        curve = curves[name] = []
-
         @torch.no_grad()
         def measure(network: GPT = network, held_out: list[Example] = held_out, other: list[int] = other,
-                    curve: list[tuple[float, float]] = curve, name: str = name) -> None:  # fmt: skip
+                    name: str = name) -> None:  # fmt: skip
             shop = [float(loss_of(network, e.ids, e.loss_mask)) for e in held_out]
-            curve.append((sum(shop) / len(shop), float(loss_of(network, other, [True] * len(other)))))
-            print(f"{name:13} shop {curve[-1][0]:.2f}  other text {curve[-1][1]:.2f}", flush=True)
+            curves[name].append((sum(shop) / len(shop), float(loss_of(network, other, [True] * len(other)))))
+            print(f"{name:13} shop {curves[name][-1][0]:.2f}  other text {curves[name][-1][1]:.2f}", flush=True)
 
         if name.startswith("LoRA"):
             add_lora(network, rank=8, alpha=16)
         optimizer = torch.optim.AdamW([p for p in network.parameters() if p.requires_grad], lr=rate)
+        curves[name] = []
         measure()
         for step in range(STEPS):
             example = train[step % len(train)]

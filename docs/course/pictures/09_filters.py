@@ -34,8 +34,9 @@ def main() -> None:
                     ("min-p 0.1", keep_min_p(scores, 0.1), RED))  # fmt: skip
             for name, kept, colour in cuts:
                 count = int(np.isfinite(kept).sum())
-                label = words(f"{name}: {count:,} left", f"{name}：剩 {count:,} 个")
-                axes.axvline(count * 1.05, color=colour, label=label)
+                axes.axvline(
+                    count * 1.05, color=colour, label=words(f"{name}: {count:,} left", f"{name}：剩 {count:,} 个")
+                )
             axes.set_title(f"“{prompt} …”", fontsize=10)
             axes.set_xlabel(words("tokens, the likeliest first", "词元，最可能的在前"))
             axes.legend(fontsize=9, loc="lower left", framealpha=1, edgecolor="white")
