@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -50,7 +51,8 @@ def test_scores_are_the_bits_of_the_longest_runs_that_a_row_has(texts, data):
             scores = [score + bits * (run in t) for score, t in zip(scores, texts, strict=True)]
     wanted = {n: score for n, score in enumerate(scores) if score}
     assert {place.document: place.score for place in found} == pytest.approx(wanted)
-    assert [p.score for p in found] == sorted((p.score for p in found), reverse=True)
+    # Equal scores may differ in their last bits, by the order in which they were added up.
+    assert all(first.score >= second.score - 1e-9 for first, second in pairwise(found))
     for place in found:
         for shared in place.shared:
             assert text[shared.start : shared.end] in texts[place.document]

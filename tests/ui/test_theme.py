@@ -13,7 +13,7 @@ CSS = Path(ui.__file__).parent / "page.css"
 PAIRS = [
     ("text", "ground"), ("text", "side"), ("text", "line"), ("text", "mine"), ("text", "code"), ("faint", "ground"),
     ("faint", "side"), ("faint", "code"), ("accent", "ground"), ("accent", "side"), ("on-accent", "accent"),
-    ("good", "ground"), ("bad", "ground"), ("warn", "warn-ground"),
+    ("good", "ground"), ("bad", "ground"), ("warn", "warn-ground"), ("text", "sure"), ("text", "unsure"),
 ]  # fmt: skip
 
 
@@ -46,3 +46,11 @@ def test_text_can_be_read(dark: bool):
     assert set(found) == set(colours(not dark))
     low = {pair: contrast(found[pair[0]], found[pair[1]]) for pair in PAIRS}
     assert {pair: round(value, 2) for pair, value in low.items() if value < 4.5} == {}
+
+
+def test_no_part_of_the_page_is_given_its_looks_twice():
+    """A name that was taken before changed the bar above the conversation, so that its buttons could not be clicked."""
+    css = re.sub(r"/\*.*?\*/", "", CSS.read_text(encoding="utf-8"), flags=re.DOTALL)
+    css = re.sub(r"@media[^{]*\{(?:[^{}]*\{[^{}]*\})*[^{}]*\}", "", css)
+    names = re.findall(r"(?:^|\})\s*(\.gg-[a-z-]+) \{", css)
+    assert len(names) > 50 and [name for name in set(names) if names.count(name) > 1] == []

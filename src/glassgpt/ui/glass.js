@@ -32,7 +32,7 @@ class Glass {
   constructor(root, words, emit) {
     this.words = words;
     this.emit = emit;
-    this.legend = make("p", { class: "gg-faint gg-legend" },
+    this.legend = make("p", { class: "gg-faint gg-scale" },
       make("span", { class: "gg-read" }, words.read), " ", make("span", { class: "gg-tok", style: "--p:1" }, words.sure), " ",
       make("span", { class: "gg-tok", style: "--p:0" }, words.unsure));
     this.text = make("div", { class: "gg-tokens", role: "listbox", tabindex: "0", "aria-label": words.text });
@@ -161,12 +161,12 @@ class Glass {
   choices(about) {
     const words = this.words;
     const rows = about.alternatives.map((one) => {
-      const bar = make("span", { class: "gg-bar", style: `--w:${Math.max(0.3, one.probability * 100)}%` });
-      const after = make("td", { class: "gg-number" }, one.after === undefined ? "" : percent(one.after));
+      const bar = make("span", { class: "gg-share", style: `--w:${Math.max(0.3, one.probability * 100)}%` });
+      const after = make("td", { class: "gg-figure" }, one.after === undefined ? "" : percent(one.after));
       const go = act(words.goOn, () => this.emit("goon", { place: this.place, id: one.id }),
                      { disabled: one.ends || one.here, "aria-label": `${words.goOn}: ${one.text}` });
       return make("tr", { class: one.here ? "gg-now" : "" }, make("td", {}, make("code", {}, shown(one.text))),
-                  make("td", { class: "gg-number" }, percent(one.probability), bar), after, make("td", {}, go));
+                  make("td", { class: "gg-figure" }, percent(one.probability), bar), after, make("td", {}, go));
     });
     const head = make("tr", {}, ...[words.token, words.probability, words.after, ""].map((text) => make("th", { scope: "col" }, text)));
     const slider = (name, label, least, most, step, value) => {
