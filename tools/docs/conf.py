@@ -4,6 +4,9 @@ import os
 import sys
 from pathlib import Path
 
+from pygments.lexers.special import TextLexer
+from sphinx.highlighting import lexers
+
 sys.path.insert(0, str(Path(__file__).parent))
 
 language_of_pages = os.environ["GLASSGPT_DOCS_LANGUAGE"]
@@ -56,3 +59,5 @@ html_sidebars = {
         "sidebar/scroll-end.html",
     ]
 }
+
+lexers["csv"] = TextLexer()  # rows of a file: nothing to colour, and Pygments has no name for them
