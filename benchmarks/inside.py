@@ -28,6 +28,7 @@ from glassgpt.engine.kv_cache import KVCache
 from glassgpt.inside import subject
 from glassgpt.inside.ablate import Switches, ablate
 from glassgpt.inside.attribute import attribute
+from glassgpt.inside.carried import carried_to
 from glassgpt.inside.heads import head_scores
 from glassgpt.inside.lens import logit_lens
 from glassgpt.inside.opened import Opened
@@ -228,6 +229,7 @@ def views(model: Any, attributed: list[int], rounds: int) -> None:
     clock("another head's pattern and summary", lambda: (text.pattern(9, 4), text.summary(9, 4)), rounds)
     clock("lens at 12 places of a text that is open", lambda: text.lens(200, 212), rounds)
     clock(f"ablation of a head after {WORDS} tokens", lambda: ablate(model, ids, Switches(heads=((3, 1),))), rounds)
+    clock(f"what {WORDS} tokens carried", lambda: carried_to(text, WORDS), rounds)
     clock("head_scores", lambda: head_scores(model), rounds)
     for count in attributed:
         found = clock(

@@ -15,6 +15,7 @@ from glassgpt.core.errors import ConfigError, GlassError
 from glassgpt.inside import letters, plots
 from glassgpt.inside.ablate import Ablation, Patching, Shift, Switches
 from glassgpt.inside.attribute import Attribution
+from glassgpt.inside.carried import Carried
 from glassgpt.inside.heads import HeadScore
 from glassgpt.inside.lens import Lens, Reading
 from glassgpt.inside.picture import SHADES
@@ -48,6 +49,7 @@ LENS = Lens(tuple(TOKENS[:3]), 0, tuple(map(tuple, READINGS)), False)
 ATTRIBUTION = Attribution(tuple(TOKENS[:4]), (0.0, 1.5, -0.75, 0.25), 5, "海", -0.5, -1.5, 0.004, 24)
 HEADS = [HeadScore(0, 0, 0.9, 0.1, 0.0, 0.0, 0.02), HeadScore(0, 1, 0.1, 0.2, 0.3, 0.4, 0.5)]
 ABLATION = Ablation(Switches(heads=((3, 1),)), (Shift(1, TOKENS[2], 0.7, 0.2), Shift(2, "海", 0.1, 0.6)), 1.25)
+CARRIED = Carried(tuple(TOKENS[:3]), (1.5, -0.25, 0.5), 2, "海", 2.0, 0.25)
 PATCHING = Patching(
     ("blocks.0.resid_pre", "blocks.1.resid_pre"), tuple(TOKENS[:3]), ((0.0, 1.0, -0.3), (0.5, 1.1, 0.0)), 2, -1
 )
@@ -61,6 +63,7 @@ def pictures(trace, language="en"):
         "alternatives": plots.alternatives(STEPS[3], language=language),
         "lens": plots.lens(LENS, language=language),
         "attribution": plots.attribution(ATTRIBUTION, language=language),
+        "carried": plots.attribution(CARRIED, language=language),
         "heads": plots.heads(HEADS, language=language),
         "patching": plots.patching(PATCHING, language=language),
         "ablation": plots.ablation(ABLATION, language=language),
@@ -109,14 +112,15 @@ def test_the_numbers_are_json_and_those_of_the_pictures(trace):
     assert np.allclose(shown, np.tril(pattern["pattern"]))
 
     told = {name: json.loads(json.dumps(plots.numbers(thing), allow_nan=False)) for name, thing in
-            {"lens": LENS, "attribution": ATTRIBUTION, "ablation": ABLATION, "patching": PATCHING, "heads": HEADS,
-             "steps": STEPS, "step": STEPS[3]}.items()}  # fmt: skip
+            {"lens": LENS, "attribution": ATTRIBUTION, "carried": CARRIED, "ablation": ABLATION, "patching": PATCHING,
+             "heads": HEADS, "steps": STEPS, "step": STEPS[3]}.items()}  # fmt: skip
     assert all(told[name]["kind"] == name for name in told)
     best = [[reading["alternatives"][0]["probability"] for reading in row] for row in told["lens"]["readings"]]
     assert np.allclose(grid(drawn["lens"]), best)
     assert np.allclose(grid(drawn["patching"]), told["patching"]["restored"])
     assert np.allclose(grid(drawn["heads"]), [[0.02, 0.5]]) and told["heads"]["heads"][1]["induction"] == 0.5
     assert sorted(p.get_height() for p in drawn["attribution"].axes[0].patches) == sorted(told["attribution"]["scores"])
+    assert sorted(p.get_height() for p in drawn["carried"].axes[0].patches) == sorted(told["carried"]["scores"])
     shifts = told["ablation"]["shifts"]
     widths = [p.get_width() for p in drawn["ablation"].axes[0].patches]
     assert widths == [s["before"] for s in shifts] + [s["after"] for s in shifts]

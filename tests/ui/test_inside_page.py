@@ -100,20 +100,33 @@ def test_a_click_on_a_word_opens_its_token_and_every_view_of_it(opens, model, la
     shown = [row.split("\t")[0].strip() for row in table.all_inner_texts()]
     assert 10 <= len(shown) <= 11
     for view, sign in (("attention", "canvas"), ("layers", ".gg-lens"), ("switches", ".gg-switch"),
-                       ("influence", ".gg-main")):  # fmt: skip
+                       ("influence", "ol.gg-most li")):  # fmt: skip
         window.locator(f"#gg-tab-{view}").click()
         window.wait_for_function(READY)
         expect(window.locator(f".gg-view {sign}").first).to_be_visible()
         assert faults(window) == []
-        if view in ("attention", "layers"):
+        if view in ("attention", "layers", "influence"):
             address = window.get_by_role("link", name=re.compile("SVG")).get_attribute("href") or ""
             for kind, begins in (("svg", b"<?xml"), ("png", b"\x89PNG")):
                 found = window.context.request.get(window.url.split("/" + language)[0] + address.replace("svg", kind))
                 assert found.status == 200 and found.body().startswith(begins), found.text()[:300]
     assert window.locator(".gg-lens tbody tr").count() in (0, 4)
-    window.locator(".gg-view .gg-main").click()
-    window.locator(".gg-view ol.gg-most li").first.wait_for()
-    expect(window.locator(".gg-what")).to_contain_text(re.compile("gradients|梯度"))
+    expect(window.locator(".gg-what")).to_contain_text(re.compile("above the others|比其他词元高"))
+    window.get_by_role("button", name=re.compile("More exactly|算得更准")).click()
+    expect(window.locator(".gg-what")).to_contain_text(re.compile("gradients|梯度"), timeout=40_000)
+    expect(window.locator(".gg-view ol.gg-most li").first).to_be_visible()
+
+
+def test_the_word_around_a_place_is_one_character_where_writing_has_no_spaces(window: Page):
+    """Also where it stands beside a word of letters, as in many a Chinese reply."""
+    text = "用Python编程，naïve x２y 한국 ok?"
+    found = window.evaluate("""async text => {
+        const script = performance.getEntriesByType("resource").find(one => one.name.includes("transcript.js"));
+        const { wordAt } = await import(script.name);
+        return [...text].map((_, at) => wordAt(text, at)?.word ?? null);
+    }""", text)  # fmt: skip
+    words = ["用", "Python", "编", "程", "，", "naïve", " ", "x２y", " ", "한국", " ", "ok", "?"]
+    assert found == [None if word == " " else word for word in words for _ in word]
 
 
 def test_what_is_shown_is_what_the_model_computes(window: Page, model: LanguageModel):
@@ -136,6 +149,9 @@ def test_what_is_shown_is_what_the_model_computes(window: Page, model: LanguageM
     window.locator(".gg-after").wait_for()
     expected = ablate(model, ids[:at], Switches(heads=((0, 2),), mlps=(1,)))
     expect(window.locator(".gg-result .gg-what")).to_contain_text(f"{expected.divergence:.2f} bits")
+    address = window.get_by_role("link", name=re.compile("SVG")).get_attribute("href") or ""
+    picture = window.context.request.get(f"{urlparse(window.url).scheme}://{urlparse(window.url).netloc}{address}")
+    assert picture.status == 200 and "L0H2, L1 mlp" in picture.text() and f"{expected.divergence:.2f}" in picture.text()
 
 
 def test_another_token_is_chosen_and_the_reply_goes_on_from_there(window: Page, model: LanguageModel):

@@ -173,6 +173,6 @@ class _Line:
         return self.network.logits(hidden[:, -1]).float().log_softmax(-1)[:, self.target]
 
 
-def strongest(attribution: Attribution, count: int = 5) -> Sequence[int]:
-    """The places that did the most for the target, the first most."""
-    return [int(i) for i in np.argsort(-np.array(attribution.scores), kind="stable")[:count]]
+def strongest(scores: Sequence[float], count: int = 5) -> Sequence[int]:
+    """The places whose scores are the highest, the first most."""
+    return [int(i) for i in np.argsort(-np.array(scores), kind="stable")[:count]]

@@ -12,6 +12,7 @@ from torch import Tensor
 from glassgpt.core.errors import ConfigError
 from glassgpt.inside.ablate import Ablation, Patching
 from glassgpt.inside.attribute import Attribution
+from glassgpt.inside.carried import Carried
 from glassgpt.inside.heads import HeadScore
 from glassgpt.inside.lens import Lens
 from glassgpt.inside.steps import Step
@@ -44,15 +45,15 @@ def head_pattern(trace: Trace, layer: int, head: int) -> HeadPattern:
     return HeadPattern(layer, head, tuple(trace.tokens), value[head].detach().float().cpu())
 
 
-Shown = HeadPattern | Step | Lens | Attribution | Ablation | Patching | Sequence[Step] | Sequence[HeadScore]
+Shown = HeadPattern | Step | Lens | Attribution | Carried | Ablation | Patching | Sequence[Step] | Sequence[HeadScore]
 
 
 def numbers(thing: Shown) -> dict[str, Any]:
     """The numbers of a picture for `json.dumps`; what is no number there (the logarithm of 0) is None.
 
     Args:
-        thing: a list of steps or one, a lens, an attribution, an ablation, a patching, the scores of heads, or one
-            head's pattern (`head_pattern`).
+        thing: a list of steps or one, a lens, an attribution, what was carried, an ablation, a patching, the scores of
+            heads, or one head's pattern (`head_pattern`).
 
     Raises:
         ConfigError: it is something else.
@@ -63,7 +64,7 @@ def numbers(thing: Shown) -> dict[str, Any]:
                 "pattern": pattern}  # fmt: skip
     if isinstance(thing, Step):
         return {"kind": "step"} | _plain(asdict(thing))
-    if isinstance(thing, Lens | Attribution | Ablation | Patching):
+    if isinstance(thing, Lens | Attribution | Carried | Ablation | Patching):
         return {"kind": type(thing).__name__.lower()} | _plain(asdict(thing))
     if isinstance(thing, list | tuple):
         if all(isinstance(item, Step) for item in thing):

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -31,6 +32,15 @@ class Reader:
     head: int
     place: int
     weight: float
+
+
+class _Read(NamedTuple):
+    """What one reading keeps: streams and middles [T, C]; queries [1, H, T, D] and keys [1, K, T, D] of each layer."""
+
+    streams: list[Tensor]
+    middles: list[Tensor]
+    queries: list[Tensor]
+    keys: list[Tensor]
 
 
 class Opened:
@@ -58,19 +68,17 @@ class Opened:
         """
         check_int("layer", layer, 0, self.layers - 1)
         check_int("head", head, 0, self.heads - 1)
-        block = network_of(self.model).blocks[layer]
-        _, queries, keys = self._read
-        q, k = queries[layer][:, head : head + 1], keys[layer]
-        k = k[:, [head * k.shape[1] // self.heads]]
-        places = torch.arange(len(self.ids))[None]
-        window = self.model.config.sliding_window if block.sliding else None
-        mask = causal_mask(places, places, window).to(q.device)
-        return attention_pattern(q, k, mask, block.attention.scale)[0, 0]  # type: ignore[union-attr,arg-type]
+        q, k = self._read.queries[layer][:, head : head + 1], self._read.keys[layer]
+        return self._patterns(layer, q, k[:, [head * k.shape[1] // self.heads]])[0]
+
+    def patterns(self, layer: int, stop: int) -> Tensor:
+        """How much each place reads from each by all heads of a layer, [H, T, T], up to a place."""
+        return self._patterns(layer, self._read.queries[layer][:, :, :stop], self._read.keys[layer][:, :, :stop])
 
     def readers(self, place: int, count: int = 8) -> list[Reader]:
         """The heads that read the most from one place when the token at `place` was chosen; what they give to the first
         token, where heads rest, and to the last one before it does not count."""
-        _, queries, keys = self._read
+        queries, keys = self._read.queries, self._read.keys
         row, found = place - 1, list[Reader]()
         for layer, (q, k) in enumerate(zip(queries, keys, strict=True)):
             block = network_of(self.model).blocks[layer]
@@ -96,26 +104,41 @@ class Opened:
 
     def lens(self, start: int, stop: int, top: int = 5, tuned: TunedLens | None = None) -> Lens:
         """What the layers would say at the places from `start` up to `stop`; see `lens.logit_lens`."""
-        streams = [stream[start:stop] for stream in self._read[0]]
+        streams = [stream[start:stop] for stream in self.streams]
         return read_streams(self.model, streams, self.ids[start:stop], top, start, tuned)
 
+    @property
+    def streams(self) -> list[Tensor]:
+        """The residual stream as it comes into each block and as it leaves the last, [T, C] each."""
+        return self._read.streams
+
+    @property
+    def middles(self) -> list[Tensor]:
+        """The residual stream between attention and MLP of each block, [T, C] each."""
+        return self._read.middles
+
+    def _patterns(self, layer: int, q: Tensor, k: Tensor) -> Tensor:
+        block = network_of(self.model).blocks[layer]
+        places = torch.arange(q.shape[2])[None]
+        window = self.model.config.sliding_window if block.sliding else None
+        mask = causal_mask(places, places, window).to(q.device)
+        return attention_pattern(q, k, mask, block.attention.scale)[0]  # type: ignore[union-attr,arg-type]
+
     @cached_property
-    def _read(self) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-        """Streams [T, C], one more than there are layers; queries [1, H, T, D] and keys [1, K, T, D] of each layer."""
-        network = network_of(self.model)
-        streams: list[Tensor] = []
-        queries: list[Tensor] = []
-        keys: list[Tensor] = []
+    def _read(self) -> _Read:
+        network, kept = network_of(self.model), _Read([], [], [], [])
 
         def keep(name: str, value: Tensor) -> Tensor:
             if name == "blocks.0.resid_pre" or name.endswith(".resid_post"):
-                streams.append(value[0])
+                kept.streams.append(value[0])
+            elif name.endswith(".resid_mid"):
+                kept.middles.append(value[0])
             elif name.endswith(".attn.q"):
-                queries.append(value)
+                kept.queries.append(value)
             elif name.endswith(".attn.k"):
-                keys.append(value)
+                kept.keys.append(value)
             return value
 
         with torch.no_grad():
             network.hidden(torch.tensor([self.ids], device=network.embed.weight.device), probe=keep)
-        return streams, queries, keys
+        return kept

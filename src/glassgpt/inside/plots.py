@@ -21,6 +21,7 @@ from glassgpt.core.errors import ConfigError
 from glassgpt.core.words import say
 from glassgpt.inside.ablate import Ablation, Patching
 from glassgpt.inside.attribute import Attribution
+from glassgpt.inside.carried import Carried
 from glassgpt.inside.heads import KINDS, HeadScore
 from glassgpt.inside.lens import Lens
 from glassgpt.inside.letters import shown
@@ -85,8 +86,8 @@ def lens(lens: Lens, *, language: str = "en") -> Figure:
     return finished(figure)
 
 
-def attribution(attribution: Attribution, *, language: str = "en") -> Figure:
-    """What each token did for the next one: bars up speak for it, hatched bars down against it."""
+def attribution(attribution: Attribution | Carried, *, language: str = "en") -> Figure:
+    """What each token did for the next one, or carried to it: bars up speak for it, hatched bars down against it."""
     scores = np.array(attribution.scores)
     figure, axes = picture(min(max(5.0, 0.34 * len(scores) + 1.5), 14.0), 3.8, language)
     for side, colour, hatch in ((scores >= 0, BLUE, None), (scores < 0, ORANGE, "///")):
@@ -99,8 +100,12 @@ def attribution(attribution: Attribution, *, language: str = "en") -> Figure:
     axes.grid(axis="y", alpha=0.3)
     axes.set_axisbelow(True)
     title = say("What made {token} likely", language, token=f"“{shown(attribution.target_text)}”")
-    facts = say("log-probability {low:.2f} → {high:.2f}; the bars miss the difference by {gap:.1%}", language,
-                low=attribution.baseline, high=attribution.logprob, gap=attribution.gap)  # fmt: skip
+    if isinstance(attribution, Carried):
+        facts = say("score {total:.2f} above the others; {rest:.2f} of it are no token's", language,
+                    total=attribution.total, rest=attribution.rest)  # fmt: skip
+    else:
+        facts = say("log-probability {low:.2f} → {high:.2f}; the bars miss the difference by {gap:.1%}", language,
+                    low=attribution.baseline, high=attribution.logprob, gap=attribution.gap)  # fmt: skip
     axes.set_title(f"{title}\n", fontsize=12)
     axes.text(0.5, 1.02, facts, transform=axes.transAxes, ha="center", fontsize=8.5, color=GREY)
     return finished(figure)

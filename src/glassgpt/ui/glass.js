@@ -118,7 +118,7 @@ class Glass {
     this.weights = null;
     this.paint();
     this.saves.replaceChildren();
-    if (view === "influence" || view === "switches") return this[view]({});
+    if (view === "switches") return this.switches({});
     this.ask();
   }
 
@@ -140,9 +140,9 @@ class Glass {
 
   save(view) {
     const address = (kind) => "/inside/picture?" + new URLSearchParams({ message: this.about.message, view, kind, place: this.place,
-      layer: this.layer, head: this.head, language: document.documentElement.lang.startsWith("zh") ? "zh" : "en" });
+      layer: this.layer, head: this.head, off: Array.from(this.off).join(), language: document.documentElement.lang.startsWith("zh") ? "zh" : "en" });
     const words = this.words;
-    const drawn = ["choices", "attention", "layers"].includes(view);
+    const drawn = view !== "origins";
     const link = (kind) => make("a", { class: "gg-button", href: address(kind), download: `${view}-${this.place}.${kind}` }, words[kind]);
     const json = act(words.json, () => {
       const found = make("a", { href: URL.createObjectURL(new Blob([JSON.stringify(this.numbers, null, 1)], { type: "application/json" })),
@@ -296,16 +296,15 @@ class Glass {
 
   // Which tokens made this one likely.
   influence(about) {
-    const again = act(this.words.compute, () => {
+    const exactly = act(this.words.exactly, () => {
       this.body.replaceChildren(this.title(`${this.words.computing} …`));
-      this.ask({ compute: true });
-    }, { class: "gg-button gg-main" });
-    if (!about.scores) return this.body.replaceChildren(this.title(this.about.influence), again);
+      this.ask({ exactly: true });
+    });
     this.weights = about.scores;
     this.paint();
     const list = make("ol", { class: "gg-most" }, ...about.most.map((one) =>
       make("li", {}, make("code", {}, shown(this.about.tokens[one.place])), ` ${one.score > 0 ? "+" : "−"}${Math.abs(one.score).toFixed(2)}`)));
-    this.body.replaceChildren(this.title(about.said), list);
+    this.body.replaceChildren(this.title(about.said), list, ...(about.exactly ? [] : [exactly]));
   }
 
   // Parts to be switched off.

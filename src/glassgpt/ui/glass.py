@@ -39,7 +39,7 @@ WORDS = {
     "allAttention": Sentence("Attention"),
     "answer": Sentence("Answer again"),
     "allOn": Sentence("All on"),
-    "compute": Sentence("Compute"),
+    "exactly": Sentence("More exactly, by gradients: up to 20 seconds"),
     "computing": Sentence("Computing"),
     "svg": Sentence("Save as SVG"),
     "png": Sentence("Save as PNG"),

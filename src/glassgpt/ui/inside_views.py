@@ -16,6 +16,7 @@ from glassgpt.engine.request import sampling_settings
 from glassgpt.engine.settings import check_int
 from glassgpt.inside.ablate import Switches, ablate, answer_with
 from glassgpt.inside.attribute import attribute, strongest
+from glassgpt.inside.carried import carried_to
 from glassgpt.inside.heads import NAMED, Summary
 from glassgpt.inside.steps import decide
 from glassgpt.ui.inside_origins import origins
@@ -40,7 +41,6 @@ def about(reply: Reply, place: int, language: str) -> dict[str, Any]:
         "layers": opened.layers,
         "heads": opened.heads,
         "chances": [step.probability for step in reply.steps],
-        "influence": say("Which of the words before it made this token likely? This takes some seconds.", language),
         "ablation": say("Switch parts off and let the model answer again from here. Rows are layers, columns heads.",
                         language),
     }  # fmt: skip
@@ -130,15 +130,24 @@ def layers(reply: Reply, place: int, given: Mapping[str, Any], language: str) ->
 
 
 def influence(reply: Reply, place: int, given: Mapping[str, Any], language: str) -> dict[str, Any]:
-    """Which tokens made this one likely."""
+    """Which tokens made this one likely: what they carried, at once; by integrated gradients where it is asked for."""
     opened = reply.opened
-    found = attribute(opened.model, opened.ids[:place], opened.ids[place], seconds=PATIENCE_S, going=reply.going)
-    most = [p for p in strongest(found, 8) if found.scores[p]]
-    said = say("What each token before added to the log-probability of “{token}” (integrated gradients; {gap:.1%} of "
-               "the whole are unexplained, {steps} gradients).", language, token=visible(found.target_text),
-               gap=found.gap, steps=found.steps)  # fmt: skip
-    return {"place": place, "said": said, "scores": list(found.scores), "gap": found.gap, "steps": found.steps,
-            "most": [{"place": p, "score": found.scores[p]} for p in most]}  # fmt: skip
+    if given.get("exactly") and place not in reply.computed:
+        reply.computed[place] = attribute(opened.model, opened.ids[:place], opened.ids[place], seconds=PATIENCE_S,
+                                          going=reply.going)  # fmt: skip
+    if found := reply.computed.get(place):
+        scores = found.scores
+        said = say("What each token before added to the log-probability of “{token}” (integrated gradients; {gap:.1%} "
+                   "of the whole are unexplained, {steps} gradients).", language, token=visible(found.target_text),
+                   gap=found.gap, steps=found.steps)  # fmt: skip
+    else:
+        direct = carried_to(opened, place, opened.ids[place])
+        scores = direct.scores
+        said = say("What each token before carried to “{token}”, whose score is {total:.1f} above the others. "
+                   "Where the heads looked is taken as given.", language, token=visible(direct.target_text),
+                   total=direct.total)  # fmt: skip
+    return {"place": place, "said": said, "scores": list(scores), "exactly": found is not None,
+            "most": [{"place": p, "score": scores[p]} for p in strongest(scores, 8) if scores[p]]}  # fmt: skip
 
 
 def switches(reply: Reply, place: int, given: Mapping[str, Any], language: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import re
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from glassgpt.assistant.store import Message, Store
@@ -21,6 +21,7 @@ from glassgpt.server.hub import Hub
 from glassgpt.ui.talks import Options, Talks
 
 if TYPE_CHECKING:  # torch is imported when something is looked into, not when the server starts
+    from glassgpt.inside.attribute import Attribution
     from glassgpt.inside.opened import Opened
     from glassgpt.inside.steps import Step
 
@@ -39,6 +40,7 @@ class Reply:
         steps: what the model thought of its tokens.
         model_name: as the hub calls what wrote it.
         going: whether anyone still wants to know: long computations ask.
+        computed: by place, what took long.
     """
 
     message: Message
@@ -47,6 +49,7 @@ class Reply:
     steps: list[Step]
     model_name: str
     going: Callable[[], bool]
+    computed: dict[int, Attribution] = field(default_factory=dict)
 
     def place_of(self, character: int) -> int:
         """The place of the token that the reply's character of that number stands in."""

@@ -43,8 +43,10 @@ function isPlainEnter(event) {
 }
 
 // The word around a place in a text; of writing without spaces between words, one character.
-function wordAt(text, offset) {
-  for (const match of text.matchAll(/[\p{Script=Han}\p{Script=Hiragana}\p{Script=Katakana}]|[\p{L}\p{N}\p{M}]+|[^\s]/gu)) {
+const ALONE = "[\\p{Script=Han}\\p{Script=Hiragana}\\p{Script=Katakana}]";
+const WORDS = new RegExp(`${ALONE}|(?:(?!${ALONE})[\\p{L}\\p{N}\\p{M}])+|[^\\s]`, "gu");
+export function wordAt(text, offset) {
+  for (const match of text.matchAll(WORDS)) {
     if (match.index <= offset && offset < match.index + match[0].length) return { word: match[0], start: match.index };
   }
   return null;
