@@ -204,3 +204,10 @@ def test_ctrl_c_during_generate_exits_with_130_and_no_traceback(tiny):
     terminal.interrupt()
     assert terminal.close() == 130
     assert "Traceback" not in terminal.seen
+
+
+@pytest.mark.slow
+def test_a_chinese_message_to_a_model_of_english_alone_is_answered_with_a_word_about_it(smollm2_path, capsys):
+    for message, told in (("你好", 1), ("Hello", 0)):
+        assert main(["chat", "smollm2", "--lang", "en", "--message", message, "--max-new-tokens", "4"]) == 0
+        assert capsys.readouterr().err.count("has learned English alone") == told

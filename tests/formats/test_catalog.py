@@ -12,7 +12,7 @@ from rich.cells import cell_len
 from glassgpt.cli.main import main
 from glassgpt.core.errors import NotFoundError
 from glassgpt.formats import verified
-from glassgpt.formats.catalog import CATALOG, cache_folder, entry, is_here, local_path, model_folder
+from glassgpt.formats.catalog import CATALOG, cache_folder, entry, is_here, local_path, model_folder, unlearned
 from glassgpt.formats.fetch import locate
 from glassgpt.formats.hub import choose
 
@@ -132,3 +132,9 @@ def test_pulling_an_unknown_name_is_one_line_with_a_hint(capsys):
 
 def test_the_packaged_model_is_the_one_the_catalog_names(smollm2_path):
     assert verified.sha256_of(smollm2_path) == CATALOG["smollm2"].sha256
+
+
+def test_chinese_is_unlearned_where_only_english_was_learned():
+    assert unlearned("smollm2", "你是谁？") and unlearned("smollm2", "What does 退货 mean?")
+    assert not unlearned("smollm2", "Who are you? Où ?") and not unlearned("gemma3-270m", "你是谁？")
+    assert not unlearned("runs/mine", "你是谁？"), "nothing is known of models of one's own"

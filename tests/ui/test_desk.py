@@ -86,7 +86,7 @@ STRANGE = st.recursive(
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=4), inner, max_size=2),
     max_leaves=4,
 )
-NAMES = ["footer", "kind", "sources", "left_out", "tokens", "finish_reason", "failure"]
+NAMES = ["footer", "kind", "sources", "left_out", "tokens", "finish_reason", "failure", "unlearned"]
 
 
 @given(st.dictionaries(st.sampled_from(NAMES), STRANGE))

@@ -15,6 +15,7 @@ from glassgpt.engine.load import load
 from glassgpt.server.hub import Hub
 from glassgpt.ui.markdown import blocks_of
 from glassgpt.ui.talks import Change, Options, Talks
+from glassgpt.ui.views import banners_of
 
 pytestmark = pytest.mark.slow
 GREEDY = Options("m", sampling={"temperature": 0.0}, max_new_tokens=200)
@@ -104,5 +105,19 @@ def test_one_reply_is_written_in_a_conversation_at_a_time(model: Any, tmp_path: 
         with pytest.raises(NotFoundError):
             talks.store.path(id)
         assert id not in talks.writing
+
+    with_talks(model, tmp_path, work)
+
+
+def test_a_chinese_question_to_a_model_that_knows_english_alone_is_marked(model: Any, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(model, "name", "smollm2")
+    told = {"Who are you?": [], "你是谁？": ["smollm2 只学过英文"]}
+
+    async def work(talks: Talks, heard: list[Change]) -> None:
+        for question, banners in told.items():
+            id = await talks.say(None, question, Options("m", sampling={"seed": 1}, max_new_tokens=4))
+            await ended(talks, id)
+            shown = [line for line in banners_of(talks.store.path(id)[-1], "zh") if "smollm2" in line]
+            assert [line[: len(start)] for line, start in zip(shown, banners, strict=True)] == banners
 
     with_talks(model, tmp_path, work)

@@ -23,6 +23,7 @@ from glassgpt.cli.options import (
 )  # fmt: skip
 from glassgpt.core.errors import GlassError, NotFoundError, nearest
 from glassgpt.core.words import say
+from glassgpt.formats.catalog import unlearned, unlearned_note
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -116,7 +117,7 @@ def run(args: argparse.Namespace) -> int:
         )
         return 0
     print()
-    _tell(reply, args.language)
+    _tell(reply, args.message, model.name, args.language)
     return 0
 
 
@@ -189,7 +190,7 @@ class Conversation:
             _print_stream(self.kept or self.chat, line)
         print("\n")
         if self.chat.reply is not None:
-            _tell(self.chat.reply, self.language)
+            _tell(self.chat.reply, line, self.chat.model.name, self.language)
 
     def obey(self, line: str) -> None:
         """Carry out a command."""
@@ -298,10 +299,13 @@ def _print_stream(chat: Chat | Kept, message: str) -> None:
             print(text, end="", flush=True)
 
 
-def _tell(reply: Reply, language: str) -> None:
-    """What the user should know beside the text: where it comes from, left out turns, a reply cut off."""
+def _tell(reply: Reply, message: str, model: str, language: str) -> None:
+    """What the user should know beside the text: where it comes from, a message that the model cannot read, left out
+    turns, a reply cut off."""
     if reply.plan is not None and reply.plan.footer():
         note(reply.plan.footer())
+    if (reply.plan is None or reply.plan.kind in ("model", "summarised")) and unlearned(model, message):
+        note(f"({unlearned_note(model).text(language)})")
     if reply.left_out:
         note(say("(The conversation has outgrown the model's context: its first {count} messages were left out, from "
                  "“{first}” on.)", language, count=len(reply.left_out),

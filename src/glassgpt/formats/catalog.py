@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from glassgpt.core.errors import NotFoundError, nearest
+from glassgpt.core.words import Sentence
 from glassgpt.formats.verified import holds
 
 
@@ -225,6 +227,22 @@ def entry(name: str) -> Entry:
         name=name,
         near=near,
     )
+
+
+_CHINESE = re.compile("[\u3400-\u9fff]")
+
+
+def unlearned(name: str, text: str) -> bool:
+    """Whether a text is in Chinese and that model of the catalog has not learned it. Of models that are not in the
+    catalog nothing is known: False."""
+    one = CATALOG.get(name)
+    return one is not None and not {"zh", "+"} & set(one.languages) and _CHINESE.search(text) is not None
+
+
+def unlearned_note(name: str) -> Sentence:
+    """What is told beside a reply to a text that its model has not learned to read."""
+    return Sentence("{model} has learned English alone: what it writes in Chinese makes no sense. For Chinese take "
+                    "qwen3-0.6b, or build a model from your own file.", model=name)  # fmt: skip
 
 
 def cache_folder() -> Path:

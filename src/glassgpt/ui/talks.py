@@ -22,6 +22,7 @@ from glassgpt.assistant.kept import about_reply, title_of
 from glassgpt.assistant.store import Message, ReplyInProgress, Store
 from glassgpt.core.errors import GlassError, InputError
 from glassgpt.engine.language_model import LanguageModel
+from glassgpt.formats.catalog import unlearned
 from glassgpt.server.hub import Hub
 from glassgpt.server.problems import Problem
 from glassgpt.ui.markdown_stream import Stream
@@ -216,6 +217,8 @@ class Talks:
                 if writing.stopped:
                     break
         about = about_reply(chat) | {"model": options.model, "precision": model.precision}
+        if about.get("kind", "model") in ("model", "summarised") and unlearned(model.name, question.text):
+            about["unlearned"] = model.name
         (reply.interrupt if writing.stopped else reply.finish)(about)
 
     def chat(self, model: LanguageModel, options: Options) -> Chat:

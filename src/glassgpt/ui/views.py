@@ -10,6 +10,7 @@ from typing import Any
 from glassgpt.assistant.passage import place_text
 from glassgpt.assistant.store import Feedback, Message
 from glassgpt.core.words import Sentence, say
+from glassgpt.formats.catalog import unlearned_note
 from glassgpt.ui.markdown import blocks_of
 from glassgpt.ui.talks import Writing
 
@@ -86,6 +87,8 @@ def banners_of(message: Message, language: str) -> list[str]:
     elif extras.get("finish_reason") == "length":
         found.append(say("Cut off after {count} tokens; the settings allow more.", language,
                          count=extras.get("tokens", "?")))  # fmt: skip
+    if extras.get("unlearned"):
+        found.append(unlearned_note(str(extras["unlearned"])).text(language))
     left = extras.get("left_out")
     if isinstance(left, Mapping):
         found.append(say("The conversation has outgrown the model's memory: its first {count} messages, from “{first}” "
