@@ -10,6 +10,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from playwright.sync_api import Page, sync_playwright
@@ -19,7 +21,7 @@ SAID = {
     "en": ["How long may a bank transfer take?", "Do you sell bicycles?"],
     "zh": ["优惠券怎么用？", "你们卖自行车吗？"],
 }
-EXPLAINED = {"en": "What is the capital of France?", "zh": "法国的首都是哪里？用英文回答。"}
+EXPLAINED = "What is the capital of France?"  # the default model knows English alone
 ASKED = {"en": "How do I use a coupon?", "zh": "银行转账要多久到？"}
 
 
@@ -28,6 +30,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "images")
     out = parser.parse_args().out
     out.mkdir(parents=True, exist_ok=True)
+    with pages() as open_page:
+        for language in ("en", "zh"):
+            draw(open_page(language), language, out)
+
+
+@contextmanager
+def pages() -> Iterator[Callable[[str], Page]]:
+    """A server of its own, and what opens its page in a language."""
     folder = Path(tempfile.mkdtemp())
     words = [sys.executable, "-m", "glassgpt", "serve", "--port", "0", "--json", "--data", str(folder / "data"),
              "--runs", str(folder / "runs")]  # fmt: skip
@@ -38,15 +48,17 @@ def main() -> None:
         page_url = json.loads(server.stdout.readline())["page"]
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-            for language in ("en", "zh"):
+
+            def open_page(language: str) -> Page:
                 context = browser.new_context(viewport={"width": 1120, "height": 760}, color_scheme="light",
                                               locale={"en": "en-US", "zh": "zh-CN"}[language])  # fmt: skip
                 page = context.new_page()
                 page.set_default_timeout(240_000)
                 page.goto(page_url)
                 page.wait_for_selector(".gg-composer .gg-field")
-                draw(page, language, out)
-                context.close()
+                return page
+
+            yield open_page
             browser.close()
     finally:
         server.terminate()
@@ -81,7 +93,11 @@ def draw(page: Page, language: str, out: Path) -> None:
     page.locator(".gg-bar select").select_option("smollm2")
     page.locator(".gg-bar .gg-button, .gg-bar .gg-icon").first.click()  # a new conversation
     page.locator(".gg-greeting").wait_for()
-    say(page, EXPLAINED[language], 0)
+    say(page, EXPLAINED, 0)
+    while "Paris" not in page.locator(".gg-assistant .gg-body").inner_text():  # it is sampled
+        page.locator(".gg-assistant .gg-actions button").nth(2).click()
+        page.wait_for_timeout(500)
+        page.locator(".gg-assistant .gg-actions").wait_for()
     page.locator(".gg-assistant .gg-actions button").nth(1).click()
     page.locator(".gg-tok", has_text="Paris").first.click()
     for view in ("attention", "layers"):

@@ -56,21 +56,24 @@ def engine_network(model: LanguageModel | GPT) -> Network | None:
     return model.loop.network
 
 
-def ids_of(model: LanguageModel | GPT, prompt: Prompt | Tensor) -> list[int]:
+def ids_of(model: LanguageModel | GPT, prompt: Prompt | Tensor | np.ndarray) -> list[int]:
     """A prompt as ids. Messages are laid out by the model's template, ready for a reply where none is the last.
 
     Raises:
-        InputError: the prompt is empty, too long, holds an unknown id, or is a text and the model has no tokenizer.
+        InputError: the prompt is empty, too long, of another kind, holds an unknown id, or is a text and the model has
+            no tokenizer.
         GlassError: the model has no chat template.
     """
-    if isinstance(prompt, Tensor):
+    if isinstance(prompt, Tensor | np.ndarray):
         prompt = prompt.flatten().tolist()
+    if not isinstance(prompt, Sequence):
+        raise InputError("a prompt is a text, token ids or messages; {kind} was given", kind=type(prompt).__name__)
     if isinstance(model, GPT):
         if isinstance(prompt, str) or (prompt and isinstance(prompt[0], dict)):
             raise InputError("a network alone reads token ids", hint="Give ids, or what `glassgpt.load` gives.")
         ids: list[int] = list(prompt)  # type: ignore[arg-type]
         limit, size = model.config.context_length, model.config.vocab_size
-        wrong = [i for i in ids if not 0 <= i < size]
+        wrong = [i for i in ids if not isinstance(i, int) or isinstance(i, bool) or not 0 <= i < size]
         if wrong:
             raise InputError("token id {id} is not in the vocabulary, which has {size} entries", id=wrong[0], size=size)
     elif not isinstance(prompt, str) and prompt and isinstance(prompt[0], dict):

@@ -180,9 +180,8 @@ def _inputs(model: LanguageModel | Network, prompt: object) -> tuple[Tensor, ...
         if not isinstance(prompt, tuple | list) or len(prompt) != 2:
             raise InputError("an encoder and decoder reads two sequences", hint="Give a pair: source ids, target ids.")
         return tuple(_rows(model, part) for part in prompt)
-    if isinstance(prompt, Tensor) and not isinstance(model, LanguageModel):
-        return (_rows(model, prompt),)
-    if isinstance(model, Encoder):
+    several = isinstance(prompt, list | tuple) and len(prompt) > 0 and isinstance(prompt[0], list | tuple)
+    if isinstance(model, Encoder) or (isinstance(model, GPT) and (isinstance(prompt, Tensor) or several)):
         return (_rows(model, prompt),)
     device = network_of(model).embed.weight.device
     return (torch.tensor([ids_of(model, prompt)], device=device),)  # type: ignore[arg-type]

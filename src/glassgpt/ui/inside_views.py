@@ -66,7 +66,7 @@ def choices(reply: Reply, place: int, given: Mapping[str, Any], language: str) -
     said = say("“{token}” was token number {rank} of the likeliest. The choice was as open as one among {count:.1f} "
                "that are alike ({bits:.1f} bits).", language, token=visible(step.text), rank=step.rank,
                count=2**step.entropy, bits=step.entropy)  # fmt: skip
-    kept = say("{kept} tokens to choose from", language, kept=decision.kept)
+    kept = say("Tokens to choose from: {kept}", language, kept=decision.kept)
     return {"place": place, "said": said, "kept": kept, "temperature": settings.temperature,
             "top_p": settings.top_p, "alternatives": rows, "rank": step.rank, "entropy": step.entropy}  # fmt: skip
 
