@@ -3,7 +3,8 @@
     python -m benchmarks page --rounds 3
 
 The server runs in a process of its own with a scripted model (tests/ui/page_child.py), so that nothing is measured but
-the page; `--real` starts `glassgpt serve` with the default model instead, for the first figure alone.
+the page; `--real` starts `glassgpt serve` with the default model instead, for the first figures, and looks inside a
+reply of some 200 tokens.
 """
 
 from __future__ import annotations
@@ -21,6 +22,10 @@ from typing import Any
 
 CHILD = Path(__file__).resolve().parent.parent / "tests" / "ui" / "page_child.py"
 KEY = "a-key-for-the-tests"
+VIEWS = (("attention", "canvas"), ("layers", ".gg-lens"), ("influence", ".gg-most li"), ("switches", ".gg-switch"),
+         ("origins", ".gg-spans"), ("choices", "tbody tr"))  # fmt: skip
+SEEN = """() => {{ const view = document.querySelector(".gg-view");
+  return view && !view.hasAttribute("aria-busy") && view.querySelector("{sign}"); }}"""
 FRAMES = """() => {
   window.gaps = [];
   let last = performance.now();
@@ -56,19 +61,11 @@ def main() -> None:
 def _round(browser: Any, args: argparse.Namespace) -> dict[str, float]:
     folder = Path(tempfile.mkdtemp())
     if args.real:
-        words = [
-            sys.executable,
-            "-m",
-            "glassgpt",
-            "serve",
-            "--port",
-            "0",
-            "--json",
-            "--data",
-            str(folder),
-            "--api-key",
-            KEY,
-        ]
+        from glassgpt.ui.desk import SETTINGS
+
+        (folder / SETTINGS).write_text(json.dumps({"max_new_tokens": 200}))
+        words = [sys.executable, "-m", "glassgpt", "serve", "--port", "0", "--json", "--data", str(folder),
+                 "--api-key", KEY]  # fmt: skip
     else:
         words = [sys.executable, str(CHILD), str(folder), "0"]
     began = time.perf_counter()
@@ -82,7 +79,9 @@ def _round(browser: Any, args: argparse.Namespace) -> dict[str, float]:
         context = browser.new_context(viewport={"width": 1200, "height": 800})
         page = context.new_page()
         _first(page, url, began, found)
-        if not args.real:
+        if args.real:
+            _inside(page, url, found)
+        else:
             _reply(page, args.tokens, found)
             _conversation(page, folder, url, args.messages, found)
         context.close()
@@ -109,6 +108,36 @@ def _reply(page: Any, tokens: int, found: dict[str, float]) -> None:
     page.wait_for_selector(".gg-assistant .gg-actions", timeout=60_000)
     found[f"longest gap between frames, reply of {tokens} tokens at 100/s, ms"] = page.evaluate("Math.max(...gaps)")
     page.evaluate("window.done = true")
+
+
+def _inside(page: Any, url: str, found: dict[str, float]) -> None:
+    """Every view of the last tokens of a reply, from the click until it is there; each at a place of its own."""
+    others: list[str] = []
+    page.on("request", lambda request: others.append(request.url) if not request.url.startswith((url, "blob:")) else 0)
+    page.fill(".gg-composer .gg-field", "Tell me a long story about a fox who lives in Paris.")
+    page.keyboard.press("Enter")
+    page.locator(".gg-assistant .gg-actions").wait_for(timeout=120_000)
+    began = time.perf_counter()
+    page.locator(".gg-assistant .gg-actions button").nth(1).click()
+    page.wait_for_function(SEEN.format(sign="tbody tr"), timeout=60_000)
+    found["the reply is opened, the first time, s"] = time.perf_counter() - began
+    tokens = page.locator(".gg-tok")
+    count = tokens.count()
+    found["tokens of the reply"] = count
+    for number, (view, sign) in enumerate(VIEWS):
+        before = VIEWS[number - 1][1]
+        tokens.nth(count - 2 - number).click()
+        page.wait_for_function(SEEN.format(sign=before), timeout=60_000)  # the view that is open there
+        page.wait_for_timeout(500)
+        began = time.perf_counter()
+        page.locator(f"#gg-tab-{view}").click()
+        page.wait_for_function(SEEN.format(sign=sign), timeout=60_000)
+        found[f"view {view} opens, s"] = time.perf_counter() - began
+    began = time.perf_counter()
+    tokens.nth(count - 20).click()
+    page.wait_for_function(SEEN.format(sign="tbody tr"), timeout=60_000)
+    found["another token in the view choices, s"] = time.perf_counter() - began
+    found["requests to another host"] = len(others)
 
 
 def _conversation(page: Any, folder: Path, url: str, messages: int, found: dict[str, float]) -> None:

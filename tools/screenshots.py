@@ -18,11 +18,11 @@ from playwright.sync_api import Page, sync_playwright
 
 ROOT = Path(__file__).resolve().parent.parent
 SAID = {
-    "en": ["How long may a bank transfer take?", "Do you sell bicycles?"],
+    "en": ["How long may a bank transfer take?", "Do you repair laptops?"],
     "zh": ["优惠券怎么用？", "你们卖自行车吗？"],
 }
 EXPLAINED = "What is the capital of France?"  # the default model knows English alone
-ASKED = {"en": "How do I use a coupon?", "zh": "银行转账要多久到？"}
+ASKED = {"en": "How long does delivery take?", "zh": "银行转账要多久到？"}
 
 
 def main() -> None:
@@ -94,7 +94,7 @@ def draw(page: Page, language: str, out: Path) -> None:
     page.locator(".gg-bar .gg-button, .gg-bar .gg-icon").first.click()  # a new conversation
     page.locator(".gg-greeting").wait_for()
     say(page, EXPLAINED, 0)
-    while "Paris" not in page.locator(".gg-assistant .gg-body").inner_text():  # it is sampled
+    while "France is Paris" not in page.locator(".gg-assistant .gg-body").inner_text():  # it is sampled
         page.locator(".gg-assistant .gg-actions button").nth(2).click()
         page.wait_for_timeout(500)
         page.locator(".gg-assistant .gg-actions").wait_for()

@@ -233,7 +233,8 @@ def test_what_would_not_fit_into_memory_is_refused_before_it_is_computed():
 @pytest.mark.parametrize(("prompt", "said"), [
     ([], "empty"), ([97], "97"), ([-1], "-1"), ("text", "ids"), ([1] * 65, "65"), ([7.5], "7.5"), ([True], "True"),
     ([[7, 97]], "97"), ([[7], [1, 2], [3]], "ids"), ([[]], "ids"), ([[[1]]], "ids"), ([None], "None"),
-    (5, "int was given"), (None, "NoneType was given"), ({"a": 1}, "dict was given"), ([{"role": "user", "content": "x"}], "ids"),
+    (5, "int was given"), (None, "NoneType was given"), ({"a": 1}, "dict was given"),
+    ([{"role": "user", "content": "x"}], "ids"),
 ])  # fmt: skip
 def test_bad_prompts_are_refused_in_one_line(prompt, said):
     with pytest.raises(InputError, match=said):

@@ -129,6 +129,18 @@ def test_the_word_around_a_place_is_one_character_where_writing_has_no_spaces(wi
     assert found == [None if word == " " else word for word in words for _ in word]
 
 
+def test_switches_do_not_wait_for_what_another_view_had_asked(window: Page):
+    say(window, "Tell me about the sea")
+    window.locator(".gg-assistant .gg-actions").get_by_role("button", name="Look inside").click()
+    opened(window)
+    waits = window.evaluate("""() => {
+        for (const view of ["layers", "switches"]) document.querySelector(`#gg-tab-${view}`).click();
+        return document.querySelector(".gg-view").hasAttribute("aria-busy");
+    }""")
+    assert not waits and window.locator(".gg-waits").count() == 0
+    expect(window.locator(".gg-switch").first).to_be_visible()
+
+
 def test_what_is_shown_is_what_the_model_computes(window: Page, model: LanguageModel):
     say(window, "Tell me about the sea")
     window.locator(".gg-assistant .gg-actions").get_by_role("button", name="Look inside").click()

@@ -118,21 +118,27 @@ class Glass {
     this.weights = null;
     this.paint();
     this.saves.replaceChildren();
-    if (view === "switches") return this.switches({});
-    this.ask();
+    if (view !== "switches") return this.ask();
+    this.wait(false);  // for what another view had asked
+    this.switches({});
+  }
+
+  // Whether an answer is awaited; what is seen until then is of before.
+  wait(on) {
+    this.body.classList.toggle("gg-waits", on);
+    if (on) this.body.setAttribute("aria-busy", "true");
+    else this.body.removeAttribute("aria-busy");
   }
 
   ask(more = {}) {
     this.numbers = null;
-    this.body.classList.add("gg-waits");
-    this.body.setAttribute("aria-busy", "true");
+    this.wait(true);
     this.emit("wanted", { view: this.view, place: this.place, layer: this.layer, head: this.head, ...more });
   }
 
   put(view, about) {
     if (view !== this.view || (about.place !== undefined && about.place !== this.place)) return;  // he looks elsewhere by now
-    this.body.classList.remove("gg-waits");
-    this.body.removeAttribute("aria-busy");
+    this.wait(false);
     this.numbers = about;
     this[view](about);
     this.save(view);
