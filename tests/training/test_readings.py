@@ -6,12 +6,14 @@ import time
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from glassgpt.core.config import settings_from
 from glassgpt.core.errors import InputError
 from glassgpt.core.runs import Run
+from glassgpt.training.budget import END_SECONDS, RESERVE
+from glassgpt.training.loop import CHECKPOINT_SECONDS
 from glassgpt.training.readings import Pace, fit_readings, measure_pace, most_readings, plan_readings
 from glassgpt.training.settings import LoraSettings, TrainSettings
 from glassgpt.training.sft import FineTuneSettings, finetune
@@ -25,14 +27,17 @@ def settings(examples: int, most: float = 10.0, **train) -> FineTuneSettings:
     return FineTuneSettings(epochs=most, train=loop)
 
 
+@example(0.34375, 81, 2.0, 2.0, 0.375)  # little time, of which the end takes a large part
+@example(4.0, 1000, 0.0, 0.0, 20.0)  # ten steps fit with one evaluation, not with four
 @given(st.floats(0.1, 600), st.integers(1, 100_000), st.floats(0, 100), st.floats(0, 100), st.floats(0.01, 20))
 def test_what_is_planned_ends_in_time_and_reads_no_more_than_the_most(minutes, examples, spent, after, step_s):
     pace = replace(PACE, step_s=step_s)
     try:
         made, capped = fit_readings(settings(examples), examples, pace, minutes, spent, after, 10.0)
     except InputError:
-        fixed = spent + after + 2 * pace.load_s + pace.evaluation_s + pace.save_s
-        assert fixed + 10 * step_s > 0.8 * 60 * minutes or examples <= 80
+        fixed = spent + after + 2 * pace.load_s + pace.evaluation_s + pace.save_s + END_SECONDS
+        least = min(10, -(-examples // 8)) * step_s * (1 + pace.save_s / CHECKPOINT_SECONDS)
+        assert fixed + least > (1 - RESERVE) * 60 * minutes - 1e-6
         return
     evaluations = -(-made.train.steps // made.train.evaluate_every)
     assert 1 <= evaluations <= 4

@@ -97,6 +97,8 @@ def fit_readings(
     least = min(LEAST_STEPS, -(-examples // rows))
     left = (1 - RESERVE) * 60 * minutes - fixed
     evaluations = min(EVALUATIONS, max(1, int(EVALUATING * left / one)))
+    while evaluations > 1 and left - evaluations * one < least * step_s:
+        evaluations -= 1
     fits = int((left - evaluations * one) / step_s)
     if fits < least:
         raise InputError(
