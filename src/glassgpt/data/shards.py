@@ -209,7 +209,9 @@ class Shards:
 
     def _slice(self, parts: list[np.ndarray], start: int, stop: int) -> np.ndarray:
         size = self.manifest.shard_tokens
-        first, last = start // size, max(start, stop - 1) // size
+        if start == stop:  # maybe behind the last token, where no part is
+            return parts[0][:0]
+        first, last = start // size, (stop - 1) // size
         pieces = [parts[i][max(start - i * size, 0) : min(stop - i * size, size)] for i in range(first, last + 1)]
         return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
 
