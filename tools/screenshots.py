@@ -16,6 +16,8 @@ from pathlib import Path
 
 from playwright.sync_api import Page, sync_playwright
 
+from glassgpt.core.words import translate
+
 ROOT = Path(__file__).resolve().parent.parent
 SAID = {
     "en": ["How long may a bank transfer take?", "Do you repair laptops?"],
@@ -95,10 +97,10 @@ def draw(page: Page, language: str, out: Path) -> None:
     page.locator(".gg-greeting").wait_for()
     say(page, EXPLAINED, 0)
     while "France is Paris" not in page.locator(".gg-assistant .gg-body").inner_text():  # it is sampled
-        page.locator(".gg-assistant .gg-actions button").nth(2).click()
+        press(page, "Write again", language)
         page.wait_for_timeout(500)
         page.locator(".gg-assistant .gg-actions").wait_for()
-    page.locator(".gg-assistant .gg-actions button").nth(1).click()
+    press(page, "Look inside", language)
     page.locator(".gg-tok", has_text="Paris").first.click()
     for view in ("attention", "layers"):
         page.locator(f"#gg-tab-{view}").click()
@@ -123,6 +125,11 @@ def draw(page: Page, language: str, out: Path) -> None:
     page.get_by_text({"en": "Held-out loss:", "zh": "留出数据的损失："}[language]).first.wait_for()
     page.locator(".gg-card").scroll_into_view_if_needed()
     shoot(page, out / f"build.{language}.png")
+
+
+def press(page: Page, name: str, language: str) -> None:
+    """A button below the last reply."""
+    page.locator(".gg-assistant .gg-actions").last.get_by_role("button", name=translate(name, language)).click()
 
 
 def say(page: Page, text: str, number: int) -> None:
