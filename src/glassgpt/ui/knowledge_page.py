@@ -67,8 +67,9 @@ class KnowledgePage:
                 return
             with ui.element("div").classes("gg-wide"), ui.element("table").classes("gg-table"):
                 with ui.element("thead"), ui.element("tr"):
-                    for label in (words("File"), words("Passages"), words("Added"), ""):
-                        self.window.text(label, tag="th")
+                    for label, looks in ((words("File"), ""), (words("Passages"), "gg-number"),
+                                         (words("Added"), "gg-number"), ("", "")):  # fmt: skip
+                        self.window.text(label, looks, tag="th")
                 with ui.element("tbody"):
                     for source in given:
                         self._row(source, given=True)
