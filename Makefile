@@ -14,7 +14,7 @@ PY := .venv/bin/python
 READY := .venv/.ready
 # Each test process computes on one thread: JOBS processes with a thread pool each would fight over the cores.
 # A file's tests stay in one process, so that the real models are loaded once.
-PYTEST = OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(PY) -m pytest -n $(JOBS) --dist loadfile
+PYTEST = OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(PY) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run test test-fast test-full bench docs reference lint format clean FORCE

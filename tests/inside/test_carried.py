@@ -6,7 +6,6 @@ import copy
 
 import pytest
 import torch
-from repeated_halves import HALF, repeated
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -113,18 +112,6 @@ def test_a_token_of_an_open_text_is_taken_apart_as_if_the_text_ended_there():
     whole, short = carried_to(Opened(model, ids), 9, ids[9]), carried(model, ids[:9], ids[9])
     assert whole.scores == pytest.approx(short.scores, rel=1e-3, abs=1e-4) and whole.tokens == short.tokens
     assert (whole.total, whole.rest) == pytest.approx((short.total, short.rest), abs=1e-3)
-
-
-@pytest.mark.slow
-def test_what_is_copied_was_carried_by_what_it_was_copied_from(copier):
-    model = LanguageModel("copier", copier, train_bpe([TEXT] * 3, 300), "float32")
-    right = places = 0
-    for row in repeated(torch.Generator().manual_seed(7), 8).tolist():
-        for place in range(HALF + 4, 2 * HALF, 5):
-            found = carried(model, row[:place], row[place])
-            right += max(range(place), key=lambda p: found.scores[p]) == place - HALF
-            places += 1
-    assert right / places > 0.9, f"{right} of {places}"
 
 
 def test_bad_questions_are_refused():

@@ -104,4 +104,10 @@ def whole(page: Page, timeout: float = 15_000) -> str:
     """The last reply, once it is whole."""
     last = page.locator(".gg-assistant").last
     last.locator(".gg-actions").wait_for(timeout=timeout)
+    # What was put out of sight has no innerText until it is drawn (`content-visibility`).
+    page.wait_for_function(
+        """() => { const body = [...document.querySelectorAll(".gg-assistant .gg-body")].pop();
+        return body.innerText || !body.textContent; }""",
+        timeout=timeout,
+    )
     return last.locator(".gg-body").inner_text()

@@ -211,8 +211,8 @@ def patch(model: LanguageModel, clean: Prompt, corrupted: Prompt, answer: str | 
         return scores[:, first] - scores[:, second]  # [B]
 
     up = float(above(network.hidden(torch.tensor([good], device=device), probe=keep)))
-    down = float(above(network.hidden(torch.tensor([bad], device=device))))
-    if abs(up - down) < 1e-6:
+    down = float(above(network.hidden(torch.tensor([bad], device=device), probe=lambda name, value: value)))
+    if good == bad or abs(up - down) < 1e-6:
         raise InputError("both prompts are answered alike", hint="Choose prompts that the model answers differently.")
     wrong = [name for name, value in kept.items() if value.dim() != 3]
     if wrong:
