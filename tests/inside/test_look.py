@@ -18,12 +18,15 @@ from glassgpt.core.runs import CHECKPOINTS, SNAPSHOTS, Run
 from glassgpt.data.rows import Row
 from glassgpt.engine.language_model import LanguageModel
 from glassgpt.engine.load import load
+from glassgpt.engine.receipt import files_hash
 from glassgpt.formats.checkpoint import load_checkpoint
 from glassgpt.inside.attribute import attribute
+from glassgpt.inside.lens import logit_lens
 from glassgpt.inside.look import MOST_SHARES, MOST_TOKENS, heads_held, look
 from glassgpt.inside.look_page import POINTS, thinned
 from glassgpt.inside.through_time import through_time
 from glassgpt.inside.trace import run_with_trace
+from glassgpt.inside.tuned import own_lens
 from glassgpt.model.config import ModelConfig
 from glassgpt.model.gpt import GPT
 from glassgpt.model.lora import add_lora, load_adapter, merge_lora
@@ -208,6 +211,78 @@ def test_the_table_of_a_training_and_its_page_beside_the_run(text_run, capsys):
     assert main(["look", str(text_run.folder), "the boat", "--checkpoints", "--json"]) == 0
     numbers = json.loads(capsys.readouterr().out)
     assert [m["step"] for m in numbers["moments"]][-1] == 10 and len(numbers["moments"][0]["attention"]) == 1
+
+
+@pytest.fixture
+def kept(base, tmp_path) -> str:
+    """A copy of the model's folder, in which something may be written."""
+    return str(shutil.copytree(base, tmp_path / "kept"))
+
+
+def test_a_lens_that_is_trained_lies_beside_the_model_and_reads_its_layers(kept, tmp_path, capsys):
+    """Of texts and of conversations; the model stays what receipts say it is."""
+    rows = tmp_path / "rows.jsonl"
+    lines = [{"text": f"{TEXT} {n}"} if n % 2 else {"prompt": f"where {n}?", "response": TEXT} for n in range(60)]
+    rows.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    hash_before = files_hash(Path(kept))
+    assert main(["look", kept, "--tune", str(rows), "--minutes", "0.02", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert 0 < told["bits_after"] < told["bits_before"] and Path(told["path"]).parent == Path(kept)
+    assert files_hash(Path(kept)) == hash_before
+    model = load(kept, in_torch=True)
+    lens = own_lens(model)
+    assert lens is not None and lens.losses == (told["bits_before"], told["bits_after"])
+    seen = []
+    for words in ([], ["--tuned"]):
+        assert main(["look", kept, TEXT, "--json", *words]) == 0
+        seen.append(json.loads(capsys.readouterr().out)["lens"])
+    expected = logit_lens(model, TEXT, 3, tuned=lens)
+    assert [one["tuned"] for one in seen] == [False, True]
+    for layer, row in enumerate(expected.readings):
+        assert seen[1]["readings"][layer][0]["entropy"] == pytest.approx(row[0].entropy, rel=1e-3)
+    assert main(["look", kept, TEXT, "--out", str(tmp_path / "page.html"), "--tuned"]) == 0
+    assert "tuned lens" in (tmp_path / "page.html").read_text(encoding="utf-8")
+
+
+def test_a_lens_of_other_weights_is_refused_by_name(kept, base, tmp_path, capsys):
+    assert main(["look", kept, "x", "--tuned"]) == 1
+    assert "no tuned lens lies beside" in capsys.readouterr().err
+    model = load(base, in_torch=True)
+    text = tmp_path / "sea.txt"
+    text.write_text(f"{TEXT}.\n\n" * 60, encoding="utf-8")
+    assert main(["look", kept, "--tune", str(text), "--minutes", "0.001"]) == 0
+    capsys.readouterr()
+    with torch.no_grad():
+        model.network.embed.weight.mul_(1.5)
+    shutil.copy(Path(kept) / "tuned.lens", tmp_path)
+    again = tmp_path / "again"
+    model.save(again)
+    shutil.copy(tmp_path / "tuned.lens", again)
+    assert main(["look", str(again), "x", "--tuned"]) == 1
+    told = capsys.readouterr().err
+    assert "other weights" in told and "Train it again." in told
+
+
+@pytest.mark.parametrize(("words", "said"), [
+    (["x", "--minutes", "1"], "--minutes goes with --tune alone"),
+    (["x", "--tune", "a.txt"], "looks at no text"),
+    (["--checkpoints", "--tune", "a.txt"], "looks at no text"),
+    (["--tune", "a.txt"], "a.txt"),
+    (["x", "--checkpoints", "--tuned"], "--tuned does not go"),
+])  # fmt: skip
+def test_what_does_not_go_with_a_lens_is_refused(base, capsys, words, said):
+    assert main(["look", base, *words]) == 1
+    told = capsys.readouterr().err
+    assert said in told and told.count("\n") <= 2
+
+
+def test_a_lens_is_trained_on_no_more_than_it_can_read_and_the_rest_is_told(kept, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("glassgpt.cli.look.MOST_CHARACTERS", 3_000)
+    text = tmp_path / "sea.txt"
+    text.write_text(f"{TEXT}.\n\n" * 100, encoding="utf-8")
+    assert main(["look", kept, "--tune", str(text), "--minutes", "0.001"]) == 0
+    left = 100 - 3_000 // len(f"{TEXT}.")
+    assert f"{left} rows are left out" in capsys.readouterr().err
 
 
 def test_a_curve_is_thinned_by_groups_whose_means_keep_the_whole():

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+import glassgpt
 from glassgpt.core.errors import ConfigError, GlassError
 from glassgpt.inside import letters, plots
 from glassgpt.inside.ablate import Ablation, Patching, Shift, Switches
@@ -23,6 +24,7 @@ from glassgpt.inside.steps import Alternative, Step
 from glassgpt.inside.trace import Trace
 from glassgpt.model.config import ModelConfig
 from glassgpt.model.gpt import GPT
+from glassgpt.model.transformer import Transformer, TransformerConfig
 
 TOKENS = ["It", " costs", " $5_{x}$", "\n", "<|end|>", "海", "$\\frac", "\x00"]
 
@@ -152,6 +154,32 @@ def test_a_long_text_has_fewer_labels(trace):
     long = Trace({"blocks.0.attn.pattern": pattern}, torch.zeros(1, size, 8), [0] * size, ["word"] * size, trace._model)
     axes = plots.attention(long, 0, 0).axes[0]
     assert 20 <= len(axes.get_xticks()) <= plots.MOST_LABELS and grid(axes.figure).shape == (size, size)
+
+
+def test_an_encoder_and_decoder_have_three_kinds_of_patterns(trace):
+    torch.manual_seed(0)
+    config = TransformerConfig(13, 13, embed_size=16, heads=2, encoder_layers=2, decoder_layers=2, mlp_dim=32,
+                               max_len=16, dropout=0.0)  # fmt: skip
+    source, target = torch.tensor([[3, 4, 5, 6, 7]]), torch.tensor([[1, 7, 6]])
+    _, seen = glassgpt.run_with_trace(Transformer(config), (source, target), names=["pattern", "cross.pattern"])
+    for part, name, size in (("encoder", "encoder.blocks.1.attn", (5, 5)), ("decoder", "decoder.blocks.1.attn", (3, 3)),
+                             ("cross", "decoder.blocks.1.cross", (3, 5))):  # fmt: skip
+        axes = plots.attention(seen, 1, 1, part).axes[0]
+        assert grid(axes.figure).shape == size
+        pattern = seen[f"{name}.pattern"][0, 1].numpy()
+        assert np.allclose(np.tril(grid(axes.figure)), np.tril(pattern))
+        assert part == "decoder" or np.allclose(grid(axes.figure), pattern), "nothing lies ahead there"
+        texts = [[label.get_text() for label in labels] for labels in (axes.get_yticklabels(), axes.get_xticklabels())]
+        assert texts == [list(map(str, (target if part != "encoder" else source)[0].tolist())),
+                         list(map(str, (target if part == "decoder" else source)[0].tolist()))]  # fmt: skip
+    numbers = plots.numbers(plots.head_pattern(seen, 1, 0, "cross"))
+    assert numbers["tokens"] == ["1", "7", "6"] and numbers["sources"] == ["3", "4", "5", "6", "7"]
+    assert plots.arcs(seen, 0, 0, 2, "decoder").axes[0].patches
+    for draw, said in ((lambda: plots.attention(seen, 0, 0), "encoder, decoder, cross"),
+                       (lambda: plots.attention(trace, 0, 0, "cross"), "part is 'cross'; expected one of None"),
+                       (lambda: plots.arcs(seen, 0, 0, 0, "cross"), "within one text")):  # fmt: skip
+        with pytest.raises(ConfigError, match=said):
+            draw()
 
 
 def test_a_notebook_shows_a_picture(trace):

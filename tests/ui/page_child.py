@@ -23,7 +23,9 @@ from glassgpt.assistant.knowledge import Knowledge
 from glassgpt.assistant.persona import load_persona
 from glassgpt.assistant.store import Message, Store
 from glassgpt.engine.language_model import LanguageModel
+from glassgpt.engine.receipt import files_hash
 from glassgpt.engine.request import Piece
+from glassgpt.inside.tuned import TunedLens, lens_file
 from glassgpt.model.config import ModelConfig
 from glassgpt.model.gpt import GPT
 from glassgpt.server.app import make_app
@@ -84,6 +86,24 @@ def small_network(entry: Entry) -> LanguageModel:
     return LanguageModel(entry.name, network, tokenizer, "float32", get_template("chatml"))
 
 
+def small_lens(model: LanguageModel) -> TunedLens:
+    """Some tuned lens of the small network; its maps mean nothing either."""
+    layers, width = model.config.n_layer, model.config.n_embd
+    random = torch.Generator().manual_seed(5)
+    weight = torch.randn(layers, width, width, generator=random) * 0.3
+    assert model.path is not None
+    return TunedLens(weight, torch.zeros(layers, width), model.config.vocab_size, (2.0, 1.0), files_hash(model.path))
+
+
+def saved(entry: Entry, folder: Path) -> LanguageModel:
+    """The small network in files, with a tuned lens beside them."""
+    model = small_network(entry)
+    model.save(folder)
+    model.path = folder
+    small_lens(model).save(lens_file(model))
+    return model
+
+
 class SlowStore(Store):
     """A busy disk: what is read of a conversation arrives late, each second time very late."""
 
@@ -101,7 +121,7 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     hub = Hub(["scripted"], Scripted)  # type: ignore[arg-type]
     if "network" in sys.argv:
-        hub = Hub(["small"], small_network)
+        hub = Hub(["small"], lambda entry: saved(entry, folder / "small"))
     shelf = Shelf(folder / "knowledge.db", lambda path, fetching: Knowledge(path))
     persona = load_persona("customer-service")
     hub.add_assistant("customer-service", lambda model: Assistant(model, persona, shelf))

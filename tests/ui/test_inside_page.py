@@ -10,12 +10,13 @@ from urllib.parse import parse_qs, urlparse
 import pytest
 import torch
 from browsing import Site, connected, say, whole
-from page_child import small_network
+from page_child import small_lens, small_network
 from playwright.sync_api import Page, expect
 from test_page_for_everyone import faults
 
 from glassgpt.engine.language_model import LanguageModel
 from glassgpt.inside.ablate import Switches, ablate
+from glassgpt.inside.lens import logit_lens
 from glassgpt.inside.steps import read_steps
 from glassgpt.server.hub import Entry
 
@@ -164,6 +165,29 @@ def test_what_is_shown_is_what_the_model_computes(window: Page, model: LanguageM
     address = window.get_by_role("link", name=re.compile("SVG")).get_attribute("href") or ""
     picture = window.context.request.get(f"{urlparse(window.url).scheme}://{urlparse(window.url).netloc}{address}")
     assert picture.status == 200 and "L0H2, L1 mlp" in picture.text() and f"{expected.divergence:.2f}" in picture.text()
+
+
+def test_the_tuned_lens_beside_a_model_reads_its_layers(window: Page, model: LanguageModel, site: Site):
+    say(window, "Tell me about the sea")
+    window.locator(".gg-assistant .gg-actions").get_by_role("button", name="Look inside").click()
+    opened(window)
+    window.locator("#gg-tab-layers").click()
+    window.wait_for_function(READY)
+    ids, at, model.path = read(window, model), place(window), site.folder / "small"
+    box = window.get_by_role("checkbox", name="Tuned lens")
+    for lens in (small_lens(model), None):
+        box.set_checked(lens is not None)
+        window.wait_for_function(READY)
+        expect(box).to_be_checked(checked=lens is not None)
+        expected = logit_lens(model, ids, 1, start=at - 1, stop=at, tuned=lens)
+        shares: list[str] = window.evaluate("""() => [...document.querySelectorAll('.gg-lens td.gg-here')].map(
+            cell => cell.style.getPropertyValue('--p'))""")
+        found = [reading[0].alternatives[0].probability for reading in reversed(expected.readings)]
+        assert [float(share) for share in shares] == pytest.approx(found, abs=2e-3)
+        link = window.get_by_role("link", name=re.compile("SVG")).get_attribute("href") or ""
+        picture = window.context.request.get(f"{urlparse(window.url).scheme}://{urlparse(window.url).netloc}{link}")
+        assert (("Tuned lens" in picture.text()) == (lens is not None)) and picture.status == 200
+        assert faults(window) == []
 
 
 def test_another_token_is_chosen_and_the_reply_goes_on_from_there(window: Page, model: LanguageModel):

@@ -13,7 +13,7 @@ import torch
 from page_child import small_network
 
 from glassgpt.assistant.store import Message
-from glassgpt.core.errors import ConfigError, InputError
+from glassgpt.core.errors import ConfigError, FormatError, InputError
 from glassgpt.core.runs import TRAIN, Run
 from glassgpt.data.examples import make_example
 from glassgpt.data.rows import Row
@@ -102,6 +102,18 @@ def test_every_view_says_its_sentence_in_both_languages(reply):
         assert any("\u4e00" <= c <= "\u9fff" for c in chinese["said"]), name
         assert not re.search(r"[\u4e00-\u9fff]", re.sub("“.*?”", "", english["said"])), name
     assert about(one, one.start, "en")["chances"] == [s.probability for s in one.steps]
+
+
+def test_the_view_of_layers_tells_how_to_train_a_tuned_lens_and_names_what_is_wrong_with_one(reply, tmp_path):
+    one = reply("The sea was calm.", tmp_path)
+    one.opened.model.save(tmp_path)
+    found = VIEWS["layers"](one, one.start, {"tuned": True}, "en")
+    assert not found["tuned"] and not found["tunable"] and "glassgpt look small --tune" in found["hint"]
+    (tmp_path / "tuned.lens").write_bytes(b"nothing")
+    one = reply("The sea was calm.", tmp_path)
+    assert VIEWS["layers"](one, one.start, {}, "en")["tunable"]
+    with pytest.raises(FormatError, match="no tuned lens"):
+        VIEWS["layers"](one, one.start, {"tuned": True}, "en")
 
 
 @pytest.mark.parametrize("name", ["x1", "h1", "m1.2", "a", "h1.2.3", "h-1.0", "h١.٢", "", 7])

@@ -1,21 +1,25 @@
 """`glassgpt look`: what is inside a model for one text, in the terminal, as JSON or as one HTML page; with
---checkpoints through a run's training."""
+--checkpoints through a run's training. --tune trains the lens that reads a model's layers in their own language."""
 
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from glassgpt.cli.options import add_model_options, chosen_model, load_model, print_json
-from glassgpt.core.errors import ConfigError
+from glassgpt.cli.options import add_model_options, chosen_model, load_model, note, print_json
+from glassgpt.core.errors import ConfigError, NotFoundError
 from glassgpt.core.words import say
 
 if TYPE_CHECKING:
     from glassgpt.inside.look import Look
+    from glassgpt.inside.subject import Prompt
     from glassgpt.inside.through_time import ThroughTime
 
 PAGE = "look.html"
+MINUTES = 3.0
+MOST_CHARACTERS = 4_000_000  # that a lens is trained on: more than its minutes reach
 
 
 def add_parser(verbs: Any, common: argparse.ArgumentParser, language: str) -> None:
@@ -35,6 +39,13 @@ def add_parser(verbs: Any, common: argparse.ArgumentParser, language: str) -> No
     parser.add_argument("--head", type=int, metavar="N", help=say("and which of its heads, counted from 0", language))
     parser.add_argument("--top", type=int, default=5, metavar="K",
                         help=say("how many alternatives of a token (default: {value})", language, value=5))  # fmt: skip
+    parser.add_argument("--tune", metavar="DATA",
+                        help=say("train a tuned lens for the model on a text file, a folder or python-docs; it is kept "
+                                 "beside the model, where --tuned and the page find it", language))  # fmt: skip
+    parser.add_argument("--minutes", type=float, metavar="N",
+                        help=say("how long to train it (default: {value})", language, value=int(MINUTES)))  # fmt: skip
+    parser.add_argument("--tuned", action="store_true",
+                        help=say("read the layers by the tuned lens that lies beside the model", language))  # fmt: skip
     parser.add_argument("--out", metavar="FILE",
                         help=say("write an HTML page (with --checkpoints the default is {page} in the run)", language,
                                  page=PAGE))  # fmt: skip
@@ -48,6 +59,12 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError("two texts are given: {first} and {second}", hint="Give one of them.",
                           first=args.text[:40], second=args.prompt[:40])  # fmt: skip
     text = args.prompt if args.text is None else args.text
+    if args.minutes is not None and args.tune is None:
+        raise ConfigError("--minutes goes with --tune alone", hint="Leave it out, or train a lens: --tune DATA.")
+    if args.tune is not None:
+        if text is not None or args.checkpoints:
+            raise ConfigError("--tune trains a lens and looks at no text", hint="Train it first, then look: --tuned.")
+        return _tune(args)
     if text is None:
         raise ConfigError("a text to look at is needed", hint="Write it after the model, or give --prompt.")
     prompt: Any = [{"role": "user", "content": text}] if args.chat else text
@@ -58,8 +75,16 @@ def _once(args: argparse.Namespace, prompt: Any) -> int:
     from glassgpt.inside.look import look, look_numbers
 
     model, _ = load_model(args)
+    tuned = None
+    if args.tuned:
+        from glassgpt.inside.tuned import own_lens
+
+        tuned = own_lens(model)
+        if tuned is None:
+            raise NotFoundError("no tuned lens lies beside {model}",
+                                hint="Train one: `glassgpt look {model} --tune DATA`.", model=model.name)  # fmt: skip
     seen = look(model, prompt, layer=args.layer, head=args.head, top=args.top, every_head=args.out is not None,
-                deep=args.json or args.out is not None)  # fmt: skip
+                deep=args.json or args.out is not None, tuned=tuned)  # fmt: skip
     if args.out is not None:
         from glassgpt.inside.look_page import look_page
 
@@ -75,7 +100,7 @@ def _once(args: argparse.Namespace, prompt: Any) -> int:
 
 
 def _through_time(args: argparse.Namespace, prompt: Any) -> int:
-    usual = {"precision": "auto", "device": "cpu", "template": None}
+    usual = {"precision": "auto", "device": "cpu", "template": None, "tuned": False}
     for name in (name for name, value in usual.items() if getattr(args, name) != value):
         raise ConfigError("--{name} does not go with --checkpoints", hint="Leave it out; a run has its own.", name=name)
     from glassgpt.inside.through_time import through_time, time_numbers
@@ -97,6 +122,50 @@ def _through_time(args: argparse.Namespace, prompt: Any) -> int:
         _tell_time(through, args.language)
         print(say("Written: {path}", args.language, path=out))
     return 0
+
+
+def _tune(args: argparse.Namespace) -> int:
+    """Train a lens and put it beside the model; tells how near it comes."""
+    from glassgpt.inside.tuned import TunedLens, lens_file
+
+    model, _ = load_model(args)
+    path = lens_file(model)
+    texts = _texts(args.tune, args.language)
+    tuned = TunedLens.train(model, texts, minutes=MINUTES if args.minutes is None else args.minutes,
+                            progress=_progress)  # fmt: skip
+    tuned.save(path)
+    before, after = tuned.losses
+    if args.json:
+        print_json({"model": model.name, "path": str(path), "bits_before": before, "bits_after": after})
+    else:
+        print(say("Written: {path}", args.language, path=path))
+        print(say("On text that was held out, the layers' guesses were {before:.2f} bits away from the model's own; "
+                  "by the tuned lens they are {after:.2f} bits away.", args.language, before=before,
+                  after=after))  # fmt: skip
+    return 0
+
+
+def _texts(data: str, language: str) -> list[Prompt]:
+    """The texts and conversations of some data, up to `MOST_CHARACTERS`; what is left out is told."""
+    from glassgpt.data.sources import read_rows
+
+    texts: list[Prompt] = []
+    room, left_out = MOST_CHARACTERS, 0
+    for row in read_rows(data, text_unit="paragraph"):
+        room -= sum(map(len, row.texts))
+        if room < 0 and texts:
+            left_out += 1
+        else:
+            texts.append(row.texts[0] if row.kind == "text" else row.messages())
+    if left_out:
+        note(say("{count} rows are left out: a lens is trained on {most:,} characters at most", language,
+                 count=left_out, most=MOST_CHARACTERS))  # fmt: skip
+    return texts
+
+
+def _progress(share: float, loss: float) -> None:
+    if sys.stderr.isatty():
+        print(f"\r{share:4.0%}", end="\n" if share >= 1 else "", file=sys.stderr, flush=True)
 
 
 def _write(path: Path, page: str) -> None:

@@ -23,6 +23,7 @@ from glassgpt.inside.lens import Lens, logit_lens
 from glassgpt.inside.numbers import HeadPattern, numbers
 from glassgpt.inside.steps import MOST_ALTERNATIVES, Alternative, Step, entropy_of, step_of
 from glassgpt.inside.subject import Prompt, ids_of, network_of, scores_of, texts_of, token_text
+from glassgpt.inside.tuned import TunedLens
 from glassgpt.model.gpt import GPT
 
 MOST_TOKENS = 512  # of a text that is looked at
@@ -64,17 +65,18 @@ class Look:
 
 
 def look(model: LanguageModel, prompt: Prompt, *, layer: int | None = None, head: int | None = None, top: int = 5,
-         every_head: bool = False, deep: bool = True) -> Look:  # fmt: skip
+         every_head: bool = False, deep: bool = True, tuned: TunedLens | None = None) -> Look:  # fmt: skip
     """Look into a model at a text or conversation of up to `MOST_TOKENS` tokens.
 
     Args:
         layer, head: whose attention; of what is left open, the head that reads one earlier token the most clearly.
         every_head: other heads too, as many as a page holds (`MOST_SHARES`).
         deep: with lens and attribution.
+        tuned: a trained lens, of the same model.
 
     Raises:
         InputError: the text cannot be read or is too long.
-        ConfigError: there is no such layer or head, or `top` is out of range.
+        ConfigError: there is no such layer or head, `top` is out of range, or the lens is another model's.
     """
     ids = looked_ids(model, prompt)
     steps, after = read_all(model, ids, top)
@@ -83,7 +85,8 @@ def look(model: LanguageModel, prompt: Prompt, *, layer: int | None = None, head
     heads = heads_held(config.n_layer, config.n_head, chosen, len(ids)) if every_head else [chosen]
     lens = attribution = None
     if deep:
-        lens = logit_lens(model, ids, top=min(3, max(top, 1)), start=max(0, len(ids) - LENS_PLACES))
+        lens = logit_lens(model, ids, top=min(3, max(top, 1)), start=max(0, len(ids) - LENS_PLACES),
+                          tuned=tuned)  # fmt: skip
         attribution = attribute(model, ids)
     return Look(tuple(ids), tuple(texts_of(model.tokenizer, ids)), steps, after, read_patterns(model, ids, heads), lens,
                 attribution)  # fmt: skip
@@ -125,7 +128,7 @@ def read_patterns(model: LanguageModel | GPT, ids: Sequence[int],
 
     each_pattern(model, ids, keep)
     tokens = tuple(texts_of(None if isinstance(model, GPT) else model.tokenizer, ids))
-    return tuple(HeadPattern(layer, head, tokens, kept[layer, head]) for layer, head in heads)
+    return tuple(HeadPattern(layer, head, tokens, kept[layer, head], tokens) for layer, head in heads)
 
 
 def each_pattern(model: LanguageModel | GPT, ids: Sequence[int], see: Callable[[int, Tensor], None]) -> None:

@@ -34,9 +34,12 @@ def look_page(look: Look, name: str, language: str) -> str:
         rows = [[[shown(r.alternatives[0].text), _p(r.alternatives[0].probability), round(r.entropy, 3)] for r in row]
                 for row in look.lens.readings]  # fmt: skip
         held["lens"] = {"start": look.lens.start, "rows": rows}
-        held["words"]["lens"] = say(
-            "The likeliest next token after each layer, read with the model's own head (logit lens), at the last "
-            "{count} places at most.", language, count=LENS_PLACES,
+        held["words"]["lens"] = (
+            say("The likeliest next token after each layer, translated into the last layer's language (tuned lens), at "
+                "the last {count} places at most.", language, count=LENS_PLACES)
+            if look.lens.tuned else
+            say("The likeliest next token after each layer, read with the model's own head (logit lens), at the last "
+                "{count} places at most.", language, count=LENS_PLACES)
         )  # fmt: skip
     if found := look.attribution:
         held["attribution"] = {"scores": [round(score, 5) for score in found.scores], "gap": found.gap}

@@ -21,28 +21,45 @@ from glassgpt.inside.trace import Trace
 
 @dataclass(frozen=True)
 class HeadPattern:
-    """What one head of one layer looks at: `pattern` [T, S], whose rows sum to 1, and the tokens' texts."""
+    """What one head of one layer looks at: `pattern` [T, S], whose rows sum to 1, the texts of the tokens that read
+    [T], and of those that are read [S]: in cross-attention the source's, else the same."""
 
     layer: int
     head: int
     tokens: tuple[str, ...]
     pattern: Tensor
+    sources: tuple[str, ...]
 
 
-def head_pattern(trace: Trace, layer: int, head: int) -> HeadPattern:
+def head_pattern(trace: Trace, layer: int, head: int, part: str | None = None) -> HeadPattern:
     """One head's pattern from a trace; of several sequences the first's.
 
+    Args:
+        part: of an encoder and decoder "encoder", "decoder", or "cross", where the decoder reads the encoder's memory.
+
     Raises:
-        ConfigError: the trace has no such layer, or the layer no such head.
+        ConfigError: the trace has no such part or layer, or the layer no such head.
     """
-    name = f"blocks.{layer}.attn.pattern"
+    parts = _PARTS[1:] if trace.target_tokens is not None else _PARTS[:1]
+    if part not in parts:
+        raise ConfigError("part is {given}; expected one of {known}", given=repr(part),
+                          known=", ".join(map(str, parts)),
+                          hint="An encoder with a decoder has parts, other networks have none.")  # fmt: skip
+    stack = {None: "", "encoder": "encoder."}.get(part, "decoder.")
+    name = f"{stack}blocks.{layer}.{'cross' if part == 'cross' else 'attn'}.pattern"
     if name not in trace:
         raise ConfigError("the trace holds no {name}", hint="Make it with names=['pattern'], and count layers from "
                           "0.", name=name)  # fmt: skip
     value = trace[name][0]  # [H, T, S]
     if not 0 <= head < len(value):
         raise ConfigError("there is no head {number}; a layer's are 0 to {last}", number=head, last=len(value) - 1)
-    return HeadPattern(layer, head, tuple(trace.tokens), value[head].detach().float().cpu())
+    own = tuple(trace.tokens)
+    target = own if trace.target_tokens is None else tuple(trace.target_tokens)
+    reading = target if part in ("decoder", "cross") else own
+    return HeadPattern(layer, head, reading, value[head].detach().float().cpu(), own if part == "cross" else reading)
+
+
+_PARTS = (None, "encoder", "decoder", "cross")
 
 
 Shown = HeadPattern | Step | Lens | Attribution | Carried | Ablation | Patching | Sequence[Step] | Sequence[HeadScore]
@@ -61,7 +78,7 @@ def numbers(thing: Shown) -> dict[str, Any]:
     if isinstance(thing, HeadPattern):
         pattern = thing.pattern.tolist()
         return {"kind": "attention", "layer": thing.layer, "head": thing.head, "tokens": list(thing.tokens),
-                "pattern": pattern}  # fmt: skip
+                "sources": list(thing.sources), "pattern": pattern}  # fmt: skip
     if isinstance(thing, Step):
         return {"kind": "step"} | _plain(asdict(thing))
     if isinstance(thing, Lens | Attribution | Carried | Ablation | Patching):

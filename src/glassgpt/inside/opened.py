@@ -20,7 +20,7 @@ from glassgpt.inside.heads import Summary, summarise
 from glassgpt.inside.lens import Lens, read_streams
 from glassgpt.inside.steps import Step, read_steps
 from glassgpt.inside.subject import ids_of, network_of, texts_of
-from glassgpt.inside.tuned import TunedLens
+from glassgpt.inside.tuned import TunedLens, own_lens
 from glassgpt.model.attention import attention_pattern, causal_mask
 
 
@@ -106,6 +106,11 @@ class Opened:
         """What the layers would say at the places from `start` up to `stop`; see `lens.logit_lens`."""
         streams = [stream[start:stop] for stream in self.streams]
         return read_streams(self.model, streams, self.ids[start:stop], top, start, tuned)
+
+    @property
+    def tuned(self) -> TunedLens | None:
+        """The tuned lens that lies beside the model; see `tuned.own_lens`."""
+        return own_lens(self.model)
 
     @property
     def streams(self) -> list[Tensor]:

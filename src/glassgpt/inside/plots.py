@@ -38,18 +38,23 @@ MOST_WRITTEN = 32  # places of a lens whose likeliest tokens are written into it
 DARK = 0.55  # from this shade on a text is white
 
 
-def attention(trace: Trace, layer: int, head: int, *, language: str = "en") -> Figure:
-    """What one head looks at: a row for each token that reads, a column for each that is read. Raises ConfigError: the
-    trace has no such pattern."""
-    seen = head_pattern(trace, layer, head)
-    size = len(seen.tokens)
-    side = min(max(3.2, 0.26 * size + 1.2), 9.5)
-    figure, axes = picture(side + 1.0, side, language)
+def attention(trace: Trace, layer: int, head: int, part: str | None = None, *, language: str = "en") -> Figure:
+    """What one head looks at: a row for each token that reads, a column for each that is read.
+
+    Args:
+        part: of an encoder and decoder "encoder", "decoder", or "cross", where the target reads the source.
+
+    Raises:
+        ConfigError: the trace has no such pattern.
+    """
+    seen = head_pattern(trace, layer, head, part)
+    high, wide = (min(max(3.2, 0.26 * len(tokens) + 1.2), 9.5) for tokens in (seen.tokens, seen.sources))
+    figure, axes = picture(wide + 1.0, high, language)
     pattern = seen.pattern.numpy()
-    later = np.triu(np.ones_like(pattern, dtype=bool), 1) & (pattern == 0)
+    later = np.triu(np.full(pattern.shape, part != "cross"), 1) & (pattern == 0)
     grid = axes.imshow(np.ma.masked_array(pattern, later), cmap=SHADES, vmin=0, interpolation="nearest")
     axes.set_facecolor("#f4f4f4")  # what lies ahead cannot be seen, which is not the same as not looked at
-    _labels(axes, "x", seen.tokens, rotation=90)
+    _labels(axes, "x", seen.sources, rotation=90)
     _labels(axes, "y", seen.tokens)
     axes.set_xlabel(say("token that is read", language))
     axes.set_ylabel(say("token that reads", language))

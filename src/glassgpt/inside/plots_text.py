@@ -90,14 +90,20 @@ def alternatives(step: Step, *, language: str = "en") -> Figure:
     return finished(figure)
 
 
-def arcs(trace: Trace, layer: int, head: int, position: int, *, language: str = "en") -> Figure:
+def arcs(trace: Trace, layer: int, head: int, position: int, part: str | None = None, *,
+         language: str = "en") -> Figure:  # fmt: skip
     """What the token at one position looks at, by one head: the thicker an arc, the larger the share. Arcs of less than
     1 % are left out.
 
+    Args:
+        part: of an encoder and decoder "encoder" or "decoder".
+
     Raises:
-        ConfigError: the trace has no such pattern, or there is no such position.
+        ConfigError: the trace has no such pattern, it is between two texts, or there is no such position.
     """
-    seen = head_pattern(trace, layer, head)
+    if part == "cross":
+        raise ConfigError("arcs are drawn within one text; cross-attention has two", hint="Use plots.attention.")
+    seen = head_pattern(trace, layer, head, part)
     _check_count(seen.tokens)
     check_int("position", position, 0, len(seen.tokens) - 1)
     from matplotlib.patches import Arc, Circle

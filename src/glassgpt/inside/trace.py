@@ -54,12 +54,14 @@ class Trace(Mapping[str, Tensor]):
     Attributes:
         ids: the tokens that were read; of several sequences or of a pair, the first's.
         tokens: their texts.
+        target_tokens: of an encoder and decoder, the texts of what the decoder read; else None.
         logits: the scores [B, T, V], whether they were among the names or not.
     """
 
     def __init__(self, values: dict[str, Tensor], logits: Tensor, ids: list[int], tokens: list[str],
                  model: LanguageModel | Network) -> None:  # fmt: skip
         self._values, self.logits, self.ids, self.tokens, self._model = values, logits, ids, tokens, model
+        self.target_tokens: list[str] | None = None
         self._difference: float | None = None
 
     def __getitem__(self, name: str) -> Tensor:
@@ -132,7 +134,10 @@ def run_with_trace(
         logits = network(*inputs, probe=keep)
     ids = inputs[0][0].tolist()
     tokenizer = model.tokenizer if isinstance(model, LanguageModel) else None
-    return logits, Trace(values, logits, ids, texts_of(tokenizer, ids), model)
+    trace = Trace(values, logits, ids, texts_of(tokenizer, ids), model)
+    if len(inputs) > 1:
+        trace.target_tokens = texts_of(tokenizer, inputs[1][0].tolist())
+    return logits, trace
 
 
 def trace_names(config: ModelConfig | TransformerConfig) -> list[str]:

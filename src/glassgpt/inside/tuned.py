@@ -10,6 +10,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -20,27 +22,33 @@ from torch.nn import functional as F
 from glassgpt.core.errors import ConfigError, FormatError, InputError
 from glassgpt.core.files import refusing_disk
 from glassgpt.engine.language_model import LanguageModel
+from glassgpt.engine.receipt import files_hash
 from glassgpt.inside.lens import lens_scores, residual_streams
-from glassgpt.inside.subject import network_of
+from glassgpt.inside.subject import Prompt, network_of
 from glassgpt.model.gpt import GPT
 
 _FORMAT = "glassgpt-tuned-lens-1"
+_BESIDE = "tuned.lens"  # not .safetensors: loaders would take it for weights, and receipts name those by their hash
 _WINDOW = 128  # tokens that are read at once
 _LIKELY, _BY_CHANCE = 8, 512  # of each position, and of each step
 _LEAST_TOKENS = 512
+_own: WeakKeyDictionary[LanguageModel, tuple[int, TunedLens]] = WeakKeyDictionary()
 
 
 class TunedLens:
     """Maps x + A x + b, one for the stream before each block.
 
     Attributes:
-        maps: A [L, C, C] and b [L, C] for L layers; the last layer needs none.
+        weight, bias: A [L, C, C] and b [L, C] for L layers; the last layer needs none.
         losses: mean divergence from the network's own distribution in bits, on held-out text, without and with the
             maps.
+        model_sha256: of the files of the model that it was trained for; empty where that lay in none.
     """
 
-    def __init__(self, weight: Tensor, bias: Tensor, vocabulary: int, losses: tuple[float, float]) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor, vocabulary: int, losses: tuple[float, float],
+                 model_sha256: str = "") -> None:  # fmt: skip
         self.weight, self.bias, self.vocabulary, self.losses = weight, bias, vocabulary, losses
+        self.model_sha256 = model_sha256
 
     def translate(self, stream: Tensor, layer: int) -> Tensor:
         """A stream [..., C] after the layer of that number (0: before the first block) in the last layer's language."""
@@ -55,12 +63,12 @@ class TunedLens:
             raise ConfigError("the tuned lens was trained for another model", hint="Train one for this model.")
 
     @classmethod
-    def train(cls, model: LanguageModel, texts: Sequence[str], *, minutes: float = 3.0, seed: int = 0,
+    def train(cls, model: LanguageModel, texts: Sequence[Prompt], *, minutes: float = 3.0, seed: int = 0,
               progress: Callable[[float, float], None] = lambda share, loss: None) -> TunedLens:  # fmt: skip
-        """Train one on some texts, of which the last tenth is held out.
+        """Train one on some texts or conversations, of which the last tenth is held out.
 
         Args:
-            minutes: how long.
+            minutes: how long; what is measured before and after comes on top.
             progress: called with the share of the time that is over and the loss of the last step.
 
         Raises:
@@ -92,7 +100,7 @@ class TunedLens:
             optimizer.step()
             progress(min(share, 1.0), float(best.detach()))
         weight, bias = weight.detach(), bias.detach()
-        trained = cls(weight, bias, network.config.vocab_size, (0.0, 0.0))
+        trained = cls(weight, bias, network.config.vocab_size, (0.0, 0.0), _hash_of(model))
         trained.losses = (divergence(network, held_out, None), divergence(network, held_out, trained))
         return trained
 
@@ -118,7 +126,7 @@ class TunedLens:
     def save(self, path: Path) -> None:
         """Write it as a safetensors file; raises GlassError where the disk refuses."""
         about = {"format": _FORMAT, "vocabulary": str(self.vocabulary), "before": repr(self.losses[0]),
-                 "after": repr(self.losses[1])}  # fmt: skip
+                 "after": repr(self.losses[1]), "model": self.model_sha256}  # fmt: skip
         with refusing_disk(path):
             save_file({"weight": self.weight.contiguous(), "bias": self.bias.contiguous()}, path, about)
 
@@ -131,10 +139,45 @@ class TunedLens:
                 weight, bias = file.get_tensor("weight"), file.get_tensor("bias")
                 if about.get("format") != _FORMAT or weight.dim() != 3 or weight.shape[:2] != bias.shape:
                     raise ValueError(about.get("format"))
-                return cls(weight, bias, int(about["vocabulary"]), (float(about["before"]), float(about["after"])))
+                losses = float(about["before"]), float(about["after"])
+                return cls(weight, bias, int(about["vocabulary"]), losses, about["model"])
         except (SafetensorError, OSError, ValueError, KeyError) as error:
             raise FormatError("{path} is no tuned lens ({reason})", hint="Train one for this model.", path=path,
                               reason=str(error)) from None  # fmt: skip
+
+
+def lens_file(model: LanguageModel) -> Path:
+    """Where a model's own tuned lens lies: beside its files, in no reader's way. Raises ConfigError where those lie
+    nowhere."""
+    if model.path is None:
+        raise ConfigError("{model} lies in no file, so no lens can lie beside it",
+                          hint="Load a model that was saved, or use TunedLens.save and load.",
+                          model=model.name)  # fmt: skip
+    return model.path / _BESIDE if model.path.is_dir() else model.path.with_name(f"{model.path.name}.{_BESIDE}")
+
+
+def own_lens(model: LanguageModel) -> TunedLens | None:
+    """The tuned lens that lies beside a model, where one does; it stays in memory as long as the model.
+
+    Raises:
+        FormatError: it is damaged.
+        ConfigError: the model's files have changed since it was trained.
+    """
+    if model.path is None or not (path := lens_file(model)).is_file():
+        return None
+    version = path.stat().st_mtime_ns
+    if model not in _own or _own[model][0] != version:
+        found = TunedLens.load(path)
+        found.check(network_of(model))
+        if found.model_sha256 != _hash_of(model):
+            raise ConfigError("{path} was trained for other weights than lie beside it", hint="Train it again.",
+                              path=path)  # fmt: skip
+        _own[model] = version, found
+    return _own[model][1]
+
+
+def _hash_of(model: LanguageModel) -> str:
+    return files_hash(model.path) if model.path is not None else ""
 
 
 @torch.no_grad()
@@ -151,8 +194,13 @@ def divergence(network: GPT, windows: Sequence[Tensor], tuned: TunedLens | None)
     return sums / count / 0.6931471805599453
 
 
-def _windows(model: LanguageModel, texts: Sequence[str]) -> list[Tensor]:
-    ids = [id for text in texts if text for id in model.encode(text)]
+def _windows(model: LanguageModel, texts: Sequence[Prompt]) -> list[Tensor]:
+    def encoded(text: Any) -> Sequence[int]:
+        if isinstance(text, str) or not isinstance(text[0], dict):
+            return model.encode(text)
+        return model.template.encode(model.tokenizer, text).ids
+
+    ids = [id for text in texts if text for id in encoded(text)]
     if len(ids) < _LEAST_TOKENS:
         raise InputError("the texts have {count} tokens; at least {least} are needed", count=len(ids),
                          least=_LEAST_TOKENS)  # fmt: skip

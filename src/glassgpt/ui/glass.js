@@ -83,6 +83,7 @@ class Glass {
     this.root.hidden = false;
     this.layer = this.head = -1;  // the server chooses one that reads much
     this.off = new Set();
+    this.tuned = false;
     this.text.replaceChildren(...about.tokens.map((token, place) => {
       const mine = place >= about.start;
       const found = make("span", { class: mine ? "gg-tok" : "gg-read", role: "option", id: `gg-token-${place}`, "data-place": place,
@@ -133,7 +134,7 @@ class Glass {
   ask(more = {}) {
     this.numbers = null;
     this.wait(true);
-    this.emit("wanted", { view: this.view, place: this.place, layer: this.layer, head: this.head, ...more });
+    this.emit("wanted", { view: this.view, place: this.place, layer: this.layer, head: this.head, tuned: this.tuned, ...more });
   }
 
   put(view, about) {
@@ -146,7 +147,7 @@ class Glass {
 
   save(view) {
     const address = (kind) => "/inside/picture?" + new URLSearchParams({ message: this.about.message, view, kind, place: this.place,
-      layer: this.layer, head: this.head, off: Array.from(this.off).join(), language: document.documentElement.lang.startsWith("zh") ? "zh" : "en" });
+      layer: this.layer, head: this.head, off: Array.from(this.off).join(), tuned: this.tuned, language: document.documentElement.lang.startsWith("zh") ? "zh" : "en" });
     const words = this.words;
     const drawn = view !== "origins";
     const link = (kind) => make("a", { class: "gg-button", href: address(kind), download: `${view}-${this.place}.${kind}` }, words[kind]);
@@ -295,7 +296,14 @@ class Glass {
     const rows = about.rows.map((row) => make("tr", {}, make("th", { scope: "row" }, row.layer), ...row.cells.map((cell, i) =>
       make("td", { style: `--p:${cell.probability.toFixed(3)}`, class: about.places[i] + 1 === this.place ? "gg-here" : "",
                    title: cell.others.map((one) => `${shown(one.text)} ${percent(one.probability)}`).join("\n") }, shown(cell.text)))));
-    this.body.replaceChildren(this.title(about.said), make("p", { class: "gg-faint" }, this.words.likeliest),
+    this.tuned = about.tuned;
+    const box = make("input", { type: "checkbox", checked: about.tuned });
+    box.addEventListener("change", () => {
+      this.tuned = box.checked;
+      this.ask();
+    });
+    const lens = about.tunable ? make("label", { class: "gg-slide" }, box, this.words.tuned) : make("p", { class: "gg-faint" }, about.hint);
+    this.body.replaceChildren(this.title(about.said), make("p", { class: "gg-faint" }, this.words.likeliest), lens,
       make("div", { class: "gg-wide", tabindex: "0", role: "region", "aria-label": this.words.layers },
            make("table", { class: "gg-lens" }, make("thead", {}, head), make("tbody", {}, ...rows))));
   }

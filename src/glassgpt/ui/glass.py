@@ -46,6 +46,7 @@ WORDS = {
     "json": Sentence("Save the numbers"),
     "before": Sentence("Before"),
     "now": Sentence("Now"),
+    "tuned": Sentence("Tuned lens"),
     "likeliest": Sentence("the likeliest tokens of each layer, the last at the top"),
 }
 

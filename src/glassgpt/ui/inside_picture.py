@@ -19,7 +19,7 @@ VIEWS = ("choices", "attention", "layers", "influence", "switches")
 
 
 def picture(reply: Reply, view: str, kind: str, place: object, layer: int, head: int, off: Sequence[str],
-            language: str) -> bytes:  # fmt: skip
+            language: str, tuned: bool = False) -> bytes:  # fmt: skip
     """The picture of a view at a place.
 
     Raises:
@@ -36,7 +36,7 @@ def picture(reply: Reply, view: str, kind: str, place: object, layer: int, head:
         figure = plots.alternatives(reply.steps[at - reply.start], language=language)
     elif view == "layers":
         start, stop = max(0, at - WINDOW[0]), min(len(opened.ids), at + WINDOW[1])
-        figure = plots.lens(opened.lens(start, stop, 1), language=language)
+        figure = plots.lens(opened.lens(start, stop, 1, opened.tuned if tuned else None), language=language)
     elif view == "influence":
         found = reply.computed.get(at) or carried_to(opened, at, opened.ids[at])
         figure = plots.attribution(found, language=language)

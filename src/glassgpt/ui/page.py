@@ -55,13 +55,15 @@ def make_page(desk: Desk) -> FastAPI:
 
     @app.get("/inside/picture")
     async def drawn(message: str, view: str, place: int, layer: int = -1, head: int = -1, off: str = "",
-                    kind: str = "svg", language: str = "en") -> Response:  # fmt: skip
+                    kind: str = "svg", language: str = "en", tuned: bool = False) -> Response:  # fmt: skip
         from glassgpt.ui.inside_picture import TYPES, picture
 
         language = language if language in LANGUAGES else "en"
         reply = await desk.insight.open(message, lambda name: desk.options(name, language))
         parts = off.split(",") if off else []
-        data = await desk.insight.ask(reply, lambda r: picture(r, view, kind, place, layer, head, parts, language))
+        data = await desk.insight.ask(
+            reply, lambda r: picture(r, view, kind, place, layer, head, parts, language, tuned)
+        )
         return Response(data, media_type=TYPES[kind], headers={"content-security-policy": "sandbox"})
 
     @app.exception_handler(GlassError)
