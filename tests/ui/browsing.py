@@ -13,6 +13,8 @@ from typing import Any
 import httpx
 from playwright.sync_api import Page
 
+from glassgpt.assistant.store import Store
+
 KEY = "a-key-for-the-tests"  # of page_child.py
 
 
@@ -82,6 +84,18 @@ class Watched:
         errors = [e for e in self.errors if self.allowed is None or not self.allowed.search(e)]
         assert errors == []
         assert self.foreign == []
+
+
+def kept(site: Site, *texts: str, model: str = "scripted") -> str:
+    """A conversation that the site's store has: what was said in turn by the user and the model. Gives its id."""
+    with Store(site.folder / "conversations.db") as store:
+        found = store.create(texts[0][:40], model=model)
+        for question, answer in zip(texts[::2], texts[1::2], strict=True):
+            store.add(found.id, "user", question)
+            reply = store.begin_reply(found.id, extras={"model": model})
+            reply.append(answer)
+            reply.finish({"model": model})
+        return found.id
 
 
 def connected(page: Page) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from browsing import KEY, Site, Watched, connected, say, whole
+from browsing import KEY, Site, Watched, connected, kept, say, whole
 from playwright.sync_api import Page, expect
 
 FIELD = ".gg-composer .gg-field"
@@ -206,6 +206,72 @@ def test_an_open_page_outlives_a_restart_of_its_server(window: Page, site: Site,
     assert say(window, "say:after") == "after"
 
 
+def test_a_long_conversation_shows_each_message_once_whatever_is_said_while_it_comes(opens, site: Site):
+    """Its earlier messages come in parts; a reply that began meanwhile showed them twice."""
+    texts = [f"number {n}" for n in range(420)]
+    window: Page = opens(f"/en?chat={kept(site, *texts)}")
+    window.locator(".gg-assistant").first.wait_for()
+    say(window, "say:now")
+    expect(window.locator(".gg-message")).to_have_count(422)
+    window.wait_for_timeout(600)
+    shown = [text.strip() for text in window.locator(".gg-message .gg-body").all_text_contents()]
+    assert shown == [*texts, "say:now", "now"]
+
+
+def test_what_is_deleted_while_it_is_seen_leaves_without_a_complaint(opens):
+    window: Page = opens()
+    say(window, "say:soon gone")
+    other: Page = opens("/en?" + window.url.split("?")[1], beside=window)
+    expect(other.locator(".gg-assistant .gg-body")).to_have_text("soon gone")
+    window.get_by_role("button", name="Delete say:soon gone").click()
+    window.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    for one in (window, other):
+        expect(one.locator(".gg-greeting")).to_be_visible()
+        one.wait_for_timeout(300)
+        expect(one.locator(".q-notification")).to_have_count(0)
+
+
+def test_a_reply_of_a_branch_that_is_not_seen_does_not_come_into_the_one_that_is(window: Page):
+    say(window, "say:first answer")
+    window.locator(".gg-user").get_by_role("button", name="Edit").click()
+    window.get_by_label("Say this instead").fill("long:200")
+    window.locator(".gg-over").get_by_role("button", name="Send").click()
+    window.get_by_text("word20 ").wait_for()
+    window.locator(".gg-user").get_by_role("button", name="The version before").click()
+    expect(window.locator(".gg-assistant .gg-body")).to_have_text("first answer")
+    window.wait_for_timeout(2500)
+    expect(window.locator(".gg-assistant .gg-body")).to_have_text(["first answer"])
+    window.locator(".gg-user").get_by_role("button", name="The version after").click()
+    expect(window.locator(".gg-assistant .gg-body")).to_contain_text("word199")
+
+
+def test_a_judgement_of_an_older_reply_does_not_take_the_stop_button_away(window: Page):
+    say(window, "say:older")
+    window.locator(FIELD).fill("long:2000")
+    window.keyboard.press("Enter")
+    window.get_by_text("word10 ").wait_for()
+    good = window.get_by_role("button", name="Good reply").first
+    good.click()
+    expect(good).to_have_attribute("aria-pressed", "true")
+    window.get_by_role("button", name="Stop", exact=True).click()
+    assert "word1999" not in whole(window)
+
+
+def test_an_escape_of_an_input_method_stops_no_reply_and_closes_no_field(window: Page):
+    escape = """(where) => document.querySelector(where).dispatchEvent(new KeyboardEvent("keydown",
+        { key: "Escape", isComposing: true, bubbles: true, cancelable: true }))"""
+    window.locator(FIELD).fill("long:60")
+    window.keyboard.press("Enter")
+    window.get_by_text("word10 ").wait_for()
+    window.evaluate(escape, FIELD)
+    assert "word59" in whole(window)
+    window.get_by_role("button", name="Edit").click()
+    window.evaluate(escape, ".gg-over textarea")
+    expect(window.locator(".gg-over")).to_be_visible()
+    window.locator(".gg-over textarea").press("Escape")
+    expect(window.locator(".gg-over")).to_have_count(0)
+
+
 def test_what_a_slow_disk_gives_late_does_not_replace_what_is_newer(browser, watched: Watched, tmp_path):
     """What was read before a reply was there came after it, and stayed."""
     site = Site(tmp_path, "slow")
@@ -219,11 +285,18 @@ def test_what_a_slow_disk_gives_late_does_not_replace_what_is_newer(browser, wat
         connected(page)
         for text in ("first", "second", "third"):
             say(page, text)
+        field = page.locator(FIELD)
+        field.fill("fourth")
+        field.press("Enter")
+        field.press_sequentially(" and more")  # before the server has taken what was sent
+        page.locator(".gg-assistant").nth(3).wait_for()
+        whole(page)
+        expect(field).to_have_value(re.compile(r"^ ?and more$"))
         page.wait_for_timeout(1500)
         assert page.locator(".gg-assistant .gg-body").all_inner_texts() == [
-            "You said: first", "You said: second", "You said: third",
+            "You said: first", "You said: second", "You said: third", "You said: fourth",
         ]  # fmt: skip
-        expect(page.locator(".gg-assistant .gg-actions")).to_have_count(3)
+        expect(page.locator(".gg-assistant .gg-actions")).to_have_count(4)
     finally:
         context.close()
         site.stop()

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from typing import Any
-from urllib.parse import parse_qs, urlparse
+from urllib.parse import urlparse
 
 import pytest
 import torch
 from browsing import Site, connected, say, whole
+from glass_walls import READY, click_on, opened, place, read, tokens
 from page_child import small_lens, small_network
 from playwright.sync_api import Page, expect
 from test_page_for_everyone import faults
@@ -19,8 +20,6 @@ from glassgpt.inside.ablate import Switches, ablate
 from glassgpt.inside.lens import logit_lens
 from glassgpt.inside.steps import read_steps
 from glassgpt.server.hub import Entry
-
-READY = "() => !document.querySelector('.gg-view').hasAttribute('aria-busy')"
 
 
 @pytest.fixture(scope="module")
@@ -39,53 +38,6 @@ def model() -> LanguageModel:
         return small_network(Entry("small", "small"))
 
 
-def click_on(window: Page, word: str, number: int = 0) -> None:
-    """A click into the middle of a word of the last reply."""
-    x, y = window.evaluate(
-        """([word, number]) => {
-          const body = [...document.querySelectorAll('.gg-assistant .gg-body')].pop();
-          const walker = document.createTreeWalker(body, NodeFilter.SHOW_TEXT);
-          for (let node; (node = walker.nextNode()); ) {
-            for (let at = node.data.indexOf(word); at >= 0; at = node.data.indexOf(word, at + 1)) {
-              if (number--) continue;
-              const range = document.createRange();
-              range.setStart(node, at);
-              range.setEnd(node, at + word.length);
-              range.startContainer.parentElement.scrollIntoView({ block: "center" });
-              const box = range.getClientRects()[0];
-              return [box.left + box.width / 2, box.top + box.height / 2];
-            }
-          }
-          return [0, 0];
-        }""",
-        [word, number],
-    )
-    window.mouse.click(x, y)
-
-
-def opened(window: Page) -> None:
-    """Waits until a token is seen with its view."""
-    window.locator(".gg-tok[aria-selected=true]").wait_for()
-    window.wait_for_function(READY)
-
-
-def place(window: Page) -> int:
-    """The place that is looked at, as the address says it."""
-    return int(parse_qs(urlparse(window.url).query)["place"][0])
-
-
-def tokens(window: Page) -> list[str]:
-    """All tokens, as they are shown."""
-    return window.locator(".gg-tokens > span").all_inner_texts()
-
-
-def read(window: Page, model: LanguageModel) -> list[int]:
-    """The ids that are looked at: laid out anew from what was said."""
-    said = window.evaluate("""() => [...document.querySelectorAll('.gg-log article')].map(a => [
-        a.classList.contains('gg-user') ? 'user' : 'assistant', a.querySelector('.gg-body').textContent])""")
-    return model.template.encode(model.tokenizer, [{"role": r, "content": t} for r, t in said]).ids
-
-
 @pytest.mark.parametrize(("language", "pattern"), [("en", r"[a-z]{3,}"), ("zh", r"[\u4e00-\u9fff]")])
 def test_a_click_on_a_word_opens_its_token_and_every_view_of_it(opens, model, language, pattern):
     window: Page = opens(f"/{language}", locale="zh-CN" if language == "zh" else "en-US")
@@ -100,18 +52,23 @@ def test_a_click_on_a_word_opens_its_token_and_every_view_of_it(opens, model, la
     table = window.locator(".gg-view tbody tr")
     shown = [row.split("\t")[0].strip() for row in table.all_inner_texts()]
     assert 10 <= len(shown) <= 11
-    for view, sign in (("attention", "canvas"), ("layers", ".gg-lens"), ("switches", ".gg-switch"),
+    for view, sign in (("choices", ".gg-share"), ("attention", "canvas"), ("layers", ".gg-lens"),
+                       ("switches", ".gg-switch"), ("origins", ".gg-spans"),
                        ("influence", "ol.gg-most li")):  # fmt: skip
         window.locator(f"#gg-tab-{view}").click()
         window.wait_for_function(READY)
         expect(window.locator(f".gg-view {sign}").first).to_be_visible()
         assert faults(window) == []
+        if view == "layers":
+            assert window.locator(".gg-lens tbody tr").count() == 4
+        if view == "origins":
+            assert window.locator(".gg-spans").inner_text().strip() == window.evaluate(
+                "[...document.querySelectorAll('.gg-assistant .gg-body')].pop().textContent").strip()  # fmt: skip
         if view in ("attention", "layers", "influence"):
             address = window.get_by_role("link", name=re.compile("SVG")).get_attribute("href") or ""
             for kind, begins in (("svg", b"<?xml"), ("png", b"\x89PNG")):
                 found = window.context.request.get(window.url.split("/" + language)[0] + address.replace("svg", kind))
                 assert found.status == 200 and found.body().startswith(begins), found.text()[:300]
-    assert window.locator(".gg-lens tbody tr").count() in (0, 4)
     expect(window.locator(".gg-what")).to_contain_text(re.compile("above the others|比其他词元高"))
     window.get_by_role("button", name=re.compile("More exactly|算得更准")).click()
     expect(window.locator(".gg-what")).to_contain_text(re.compile("gradients|梯度"), timeout=40_000)
@@ -153,6 +110,7 @@ def test_what_is_shown_is_what_the_model_computes(window: Page, model: LanguageM
     assert float(own.evaluate("e => e.style.getPropertyValue('--p')")) == pytest.approx(steps[at].probability, abs=2e-3)
     rows: list[dict[str, Any]] = window.evaluate("""() => [...document.querySelectorAll('.gg-view tbody tr')].map(
         row => ({ text: row.cells[0].textContent, chance: row.cells[1].textContent }))""")
+    assert len(rows) >= 10
     for row, alternative in zip(rows, steps[at].alternatives, strict=False):
         assert float(row["chance"].split(" ")[0]) == pytest.approx(100 * alternative.probability, rel=0.06)
     window.locator("#gg-tab-switches").click()
@@ -176,7 +134,8 @@ def test_the_tuned_lens_beside_a_model_reads_its_layers(window: Page, model: Lan
     ids, at, model.path = read(window, model), place(window), site.folder / "small"
     box = window.get_by_role("checkbox", name="Tuned lens")
     for lens in (small_lens(model), None):
-        box.set_checked(lens is not None)
+        if box.is_checked() != (lens is not None):
+            box.click()
         window.wait_for_function(READY)
         expect(box).to_be_checked(checked=lens is not None)
         expected = logit_lens(model, ids, 1, start=at - 1, stop=at, tuned=lens)

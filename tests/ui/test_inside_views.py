@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import re
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,18 +15,21 @@ import pytest
 import torch
 from page_child import small_network
 
-from glassgpt.assistant.store import Message
+from glassgpt.assistant.conversation import CHAT_SAMPLING
+from glassgpt.assistant.store import Message, Store
 from glassgpt.core.errors import ConfigError, FormatError, InputError
 from glassgpt.core.runs import TRAIN, Run
 from glassgpt.data.examples import make_example
 from glassgpt.data.rows import Row
 from glassgpt.data.shards import write_shards
+from glassgpt.engine.language_model import LanguageModel
 from glassgpt.inside.ablate import Switches
 from glassgpt.inside.opened import Opened
-from glassgpt.server.hub import Entry
+from glassgpt.server.hub import Entry, Hub
 from glassgpt.ui.inside_origins import origins
 from glassgpt.ui.inside_views import VIEWS, about, check_place, switches_of
 from glassgpt.ui.insight import Insight, Reply, character_of
+from glassgpt.ui.talks import Options, Talks
 
 ROWS = [("Where did the boat go?", "The boat went out to sea before the storm came, and nobody saw it again."),
         ("鱼在哪里？", "鱼儿在很深很深的海里游来游去，小船上的人看不见它们。")]  # fmt: skip
@@ -41,7 +47,7 @@ def reply() -> Callable[..., Reply]:
         message = Message("m", "c", "q", "assistant", text, 0.0, "done", extras)
         opened = Opened(model, [*before.ids, *own])
         model.path = path
-        return Reply(message, opened, len(before.ids), opened.steps(len(before.ids)), "small", lambda: True)
+        return Reply(message, opened, len(before.ids), opened.steps(len(before.ids)), "small", dict(CHAT_SAMPLING))
 
     return make
 
@@ -93,6 +99,22 @@ def test_a_words_place_is_found_among_tokens_whatever_writing_it_is(reply):
     assert character_of("a b a", "a", 99) == 4
 
 
+@pytest.mark.parametrize(("text", "shown", "word", "number"), [
+    ("```python\nx\n```\npython is python", "python x python is python", "python", 1),
+    ("[sea](https://sea.org) is sea", "sea is sea", "sea", 1),
+    ("1. has 1 boat\n2. and 1", "has 1 boat and 1", "1", 0),
+    ("**海**，海边，海里", "海，海边，海里", "海", 2),
+    ("a\\_b &amp; a", "a_b & a", "a", 1),
+])  # fmt: skip
+def test_the_word_that_is_shown_is_found_in_what_was_written(text, shown, word, number):
+    at = [m.start() for m in re.finditer(word, shown)][number]
+    before, after = (re.sub(r"\W|_", "", part) for part in (shown[:at], shown[at + len(word) :]))
+    found = character_of(text, word, number, before, after)
+    after = re.sub(r"\(.*?\)|amp;|\W|_", "", text[found + len(word) :])
+    assert text[found:].startswith(word) and after.endswith(re.sub(r"\W|_", "", shown[at + len(word) :])[-4:])
+    assert len(text) - found < len(shown) - at + 8, "not an earlier one"
+
+
 def test_every_view_says_its_sentence_in_both_languages(reply):
     one = reply("The sea was calm.")
     given = {"layer": 1, "head": 2, "off": ["h1.2", "m0"]}
@@ -141,9 +163,9 @@ def test_what_the_page_cannot_mean_is_refused(reply):
 def test_what_would_take_too_much_memory_is_refused_with_what_to_do(reply, monkeypatch):
     one = reply("The sea was calm, and the boat went out.")
     talks: Any = SimpleNamespace(chat=lambda model, options: SimpleNamespace(
-        fitted=lambda said: SimpleNamespace(ids=one.opened.ids[: one.start])))  # fmt: skip
+        fitted=lambda said: SimpleNamespace(ids=one.opened.ids[: one.start]), sampling={}))  # fmt: skip
     store: Any = SimpleNamespace(path=lambda conversation, message: [])
-    insight = Insight(None, store, talks)  # type: ignore[arg-type]
+    insight = Insight(Hub(["small"], small_network), store, talks)
     options: Any = None
     assert insight._read(one.message, one.opened.model, "small", options).opened.ids == one.opened.ids
     monkeypatch.setattr("glassgpt.ui.insight.MOST_TOKENS", len(one.opened.ids) - 1)
@@ -154,6 +176,111 @@ def test_what_would_take_too_much_memory_is_refused_with_what_to_do(reply, monke
 @pytest.mark.parametrize("kind", ["quoted", "refused", "handover", "unknown", "tool", "reply"])
 def test_replies_that_no_model_wrote_have_no_inside(reply, kind):
     one = reply("Returns are free.", kind=kind)
-    insight = Insight(None, None, None)  # type: ignore[arg-type]
+    insight = Insight(Hub(["small"], small_network), None, None)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="word for word"):
         insight.laid_out(one.message, one.opened.model, None)  # type: ignore[arg-type]
+
+
+class Lookings:
+    """Replies that a hub's small network wrote, in a store."""
+
+    def __init__(self, folder: Path, writer: str = "small") -> None:
+        self.hub = Hub(["small", "other"], self.load)
+        self.store = Store(folder / "conversations.db")
+        self.insight = Insight(self.hub, self.store, Talks(self.hub, self.store))
+        conversation = self.store.create("sea").id
+        self.store.add(conversation, "user", "And the sea?")
+        reply = self.store.begin_reply(conversation, extras={"model": writer})
+        reply.append("The sea was calm.")
+        reply.finish({"model": writer})
+        self.message = reply.id
+
+    def load(self, entry: Entry) -> LanguageModel:
+        with torch.no_grad():
+            return small_network(entry)
+
+    async def ask(
+        self, work: Callable[[Reply], Any], wanted: Callable[[], bool] = lambda: True, **sampling: Any
+    ) -> Any:
+        return await self.insight.ask(self.message, lambda name: Options(name, sampling=sampling), work, wanted)
+
+    def close(self) -> None:
+        self.hub.close()
+        self.store.close()
+
+
+@pytest.fixture
+def lookings(tmp_path) -> Iterator[Lookings]:
+    found = Lookings(tmp_path)
+    yield found
+    found.close()
+
+
+def test_a_model_that_is_unloaded_is_not_held_by_what_was_looked_into(lookings):
+    """Else the server's limit of memory would hold for nothing, and the next look load it a second time beside it."""
+
+    async def looks() -> None:
+        first = await lookings.ask(lambda reply: weakref.ref(reply.opened.model))
+        assert first() is lookings.hub.entries["small"].model
+        lookings.hub._unload(lookings.hub.entries["small"])
+        gc.collect()
+        assert first() is None
+        again = await lookings.ask(lambda reply: reply.opened.model)
+        assert again is lookings.hub.entries["small"].model
+
+    asyncio.run(looks())
+
+
+def test_what_nobody_wants_any_more_is_not_begun_and_what_goes_on_is_told(lookings):
+    async def looks() -> None:
+        begun: list[str] = []
+        assert await lookings.ask(lambda reply: begun.append("first"), lambda: False) is None and not begun
+        wanted = [True]
+
+        def work(reply: Reply) -> str:
+            assert reply.going()
+            wanted.clear()
+            assert not reply.going()
+            return "too late"
+
+        assert await lookings.ask(work, lambda: bool(wanted)) is None
+        assert await lookings.ask(lambda reply: "in time") == "in time"
+
+    asyncio.run(looks())
+
+
+def test_a_reply_at_a_chosen_precision_is_opened_after_a_restart(tmp_path):
+    """The hub knows such a name only once someone has chosen it."""
+    lookings = Lookings(tmp_path, "small@int8")
+    try:
+        assert asyncio.run(lookings.ask(lambda reply: reply.model_name)) == "small@int8"
+        assert lookings.hub.entries["small@int8"].precision == "int8"
+    finally:
+        lookings.close()
+    for number, writer in enumerate(("gone", "gone@int8", "small@int9", "")):
+        lookings = Lookings(tmp_path / str(number), writer)
+        with pytest.raises(InputError, match="not here any more"):
+            asyncio.run(lookings.ask(lambda reply: reply))
+        lookings.close()
+
+
+def test_choices_begin_with_the_settings_that_replies_have(lookings):
+    found = asyncio.run(lookings.ask(lambda reply: VIEWS["choices"](reply, reply.start, {}, "en"), temperature=1.5))
+    usual = asyncio.run(lookings.ask(lambda reply: VIEWS["choices"](reply, reply.start, {"top_p": 0.3}, "en")))
+    assert (found["temperature"], found["top_p"]) == (1.5, CHAT_SAMPLING["top_p"])
+    assert usual["top_p"] == 0.3
+
+
+def test_a_reply_that_fills_the_context_can_be_answered_again(reply):
+    one = reply("the sea ")
+    context = one.opened.model.context_length
+    one.opened = Opened(one.opened.model, (one.opened.ids * context)[:context])
+    found = VIEWS["switches"](one, context - 1, {"off": ["h0.0"]}, "en")
+    assert found["place"] == context - 1
+
+
+def test_what_has_nothing_to_read_from_has_a_pattern_still(reply):
+    one = reply("The sea")
+    one.opened, one.start = Opened(one.opened.model, one.opened.ids[:2]), 1
+    found = VIEWS["attention"](one, 1, {"layer": -1, "head": -1}, "en")
+    assert (found["layer"], found["head"]) == (0, 0) and found["readers"] == []

@@ -68,6 +68,7 @@ class Hub:
                 name = source
             self.entries[name] = Entry(name, source)
         self.load, self.memory = load, memory
+        self.unloading: list[Callable[[LanguageModel], None]] = []  # told of each model that leaves
         self._turn = asyncio.Lock()  # one model is loaded at a time
         self._turnstile = asyncio.Lock()
 
@@ -238,9 +239,10 @@ class Hub:
             raise Problem(503, f"there is no room for {entry.name!r} while other models answer",
                           code="model_not_loaded", headers={"Retry-After": "5"})  # fmt: skip
 
-    @staticmethod
-    def _unload(entry: Entry) -> None:
+    def _unload(self, entry: Entry) -> None:
         if entry.model is not None:
+            for told in self.unloading:
+                told(entry.model)
             loop: Any = entry.model.loop
             if isinstance(loop, Engine):
                 loop.close()

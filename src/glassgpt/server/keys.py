@@ -97,8 +97,11 @@ def read_keys(path: str | Path) -> list[Key]:
                 number=number,
                 wrong=", ".join(wrong)[:80] or "no key",
             )
-        found_key = key_of(table["key"], table.get("name", f"key {number}"), table.get("models"),
-                           max(0, table.get("per_minute", 0)))  # fmt: skip
+        per_minute = table.get("per_minute", 0)
+        if per_minute < 0:
+            raise ConfigError("{path}: key {number} has per_minute {value}; expected 0, for any number, or more",
+                              path=path, number=number, value=per_minute)  # fmt: skip
+        found_key = key_of(table["key"], table.get("name", f"key {number}"), table.get("models"), per_minute)
         found_key.restriction = _restriction(table, path, number)
         keys.append(found_key)
     return keys

@@ -7,6 +7,7 @@ few requests a minute. The check of the origin keeps the pages of others from us
 
 from __future__ import annotations
 
+import re
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -116,13 +117,17 @@ class Restriction:
                           headers={"Retry-After": str(max(1, round(wait + 0.5)))})  # fmt: skip
 
     def visitor(self, client: str, forwarded: str) -> str:
-        """Who asks: the address of the connection, or the last one in `X-Forwarded-For` that is no proxy of ours.
-        Of IPv6 it is the network (/64), since everybody has as many addresses in it as they want."""
+        """Who asks: the address of the connection, or the last one in `X-Forwarded-For` that is no proxy of ours. What
+        stands before one that cannot be read is not believed: only our proxies vouch for it. Of IPv6 it is the network
+        (/64), since everybody has as many addresses in it as they want."""
         found = _address(client)
         for given in reversed(forwarded.split(",")):
             if found not in self._trusted:
                 break
-            found = _address(given.strip()) or found
+            named = _address(_PORT.sub(r"\1\2", given.strip()))
+            if named is None:
+                break
+            found = named
         if isinstance(found, IPv6Address):
             return f"{IPv6Address(int(found) >> 64 << 64)}/64"
         return str(found)
@@ -165,6 +170,10 @@ def _origin(text: str) -> str:
     shown = f"[{host}]" if ":" in host else host
     usual = {"http": 80, "https": 443}[parts.scheme]
     return f"{parts.scheme}://{shown}" + (f":{port}" if port is not None and port != usual else "")
+
+
+# Some proxies write the port too: 192.0.2.1:5678, [2001:db8::1]:5678; the brackets go either way.
+_PORT = re.compile(r"^(?:\[(.*)\](?::\d{1,5})?|(\d+\.\d+\.\d+\.\d+):\d{1,5})$")
 
 
 def _address(text: str) -> IPv4Address | IPv6Address | None:

@@ -24,7 +24,9 @@ WATCH_S = 0.5  # between two looks at a model that is being loaded
 class ChatPage:
     """What one window shows of the conversations."""
 
-    def __init__(self, window: Window, conversation: str | None, look: Callable[[str, str, int], None]) -> None:
+    def __init__(
+        self, window: Window, conversation: str | None, look: Callable[[str, str, int, str, str], None]
+    ) -> None:
         self.window, self.desk = window, window.desk
         self.talks, self.store = window.desk.talks, window.desk.store
         self.conversation = conversation
@@ -32,6 +34,7 @@ class ChatPage:
         self.settings = ChatSettings(window, self._chosen)
         self.look = look  # into a reply, at a word in it
         self._showing = asyncio.Lock()  # what was read first is shown first: an older state must not come last
+        self._shown = 0  # how often: by which what comes in parts knows that it was shown anew meanwhile
 
     def build(self) -> None:
         """The elements."""
@@ -66,30 +69,38 @@ class ChatPage:
     # Showing
 
     async def open(self, conversation: str) -> None:
-        """Show a conversation."""
+        """Show a conversation; tells why where it cannot be shown."""
+        try:
+            await self._show(conversation)
+        except GlassError as error:
+            self.window.tell_error(error)
+            self.start_new()
+
+    async def _show(self, conversation: str) -> None:
         async with self._showing:
-            try:
-                about, path, siblings, feedback = await asyncio.to_thread(self._read, conversation)
-            except GlassError as error:
-                self.window.tell_error(error)
-                self.start_new()
-                return
+            about, path, siblings, feedback = await asyncio.to_thread(self._read, conversation)
             self.conversation = conversation
             self.settings.show(about.persona or about.model)
             self.window.address(chat=conversation)
             self.list.mark(conversation)
             last = await asyncio.to_thread(self._views, path[-FIRST:], siblings, feedback)
+            self._shown += 1
+            mine = self._shown
             self.view.show({"conversation": conversation, "messages": self._up_to_date(last), "note": self._note()})
         until = len(path) - FIRST
-        while until > 0 and self.conversation == conversation:
+        while until > 0:
             part = path[max(0, until - MORE) : until]
-            self.view.earlier(conversation, await asyncio.to_thread(self._views, part, siblings, feedback))
+            earlier = await asyncio.to_thread(self._views, part, siblings, feedback)
+            if mine != self._shown:
+                return
+            self.view.earlier(conversation, earlier)
             until -= MORE
             await asyncio.sleep(0.05)
 
     def start_new(self) -> None:
         """Show no conversation; the next message begins one."""
         self.conversation = None
+        self._shown += 1
         self.window.address(chat=None)
         self.list.mark(None)
         self.view.show(self._greeting())
@@ -97,9 +108,14 @@ class ChatPage:
 
     async def delete(self, conversation: str) -> None:
         """A conversation is gone for good."""
-        await self.talks.delete(conversation)
-        if self.conversation == conversation:
-            self.start_new()
+        was_seen = self.conversation == conversation
+        if was_seen:  # before it is told that it changed, which would open it anew
+            self.conversation = None
+        try:
+            await self.talks.delete(conversation)
+        finally:
+            if was_seen:
+                self.start_new()
 
     def _read(self, id: str) -> tuple[Conversation, list[Message], dict[str | None, list[str]], dict[str, Any]]:
         """In a thread: what is shown of a conversation."""
@@ -168,10 +184,10 @@ class ChatPage:
     async def _said(self, given: dict[str, Any]) -> None:
         new = self.conversation is None
         conversation = await self.talks.say(self.conversation, str(given.get("text", "")), self._options())
-        if new:
+        if new:  # else it was shown anew when the reply began
             self.conversation = conversation
             self.window.address(chat=conversation)
-        await self.open(conversation)
+            await self.open(conversation)
 
     async def _edited(self, given: dict[str, Any]) -> None:
         await self.talks.edit(str(given.get("id")), str(given.get("text", "")), self._options())
@@ -192,7 +208,9 @@ class ChatPage:
 
     async def _looked(self, given: dict[str, Any]) -> None:
         number = given.get("number", 0)
-        self.look(str(given.get("id")), str(given.get("word", ""))[:200], number if isinstance(number, int) else 0)
+        before, after = str(given.get("before", ""))[-200:], str(given.get("after", ""))[:200]
+        self.look(str(given.get("id")), str(given.get("word", ""))[:200], number if isinstance(number, int) else 0,
+                  before, after)  # fmt: skip
 
     async def _corrected(self, given: dict[str, Any]) -> None:
         await self._judge(str(given.get("id")), correction=str(given.get("text", "")))
@@ -227,7 +245,7 @@ class ChatPage:
         elif change.kind == "ended" or (change.kind == "changed" and change.message):
             background_tasks.create(self._quietly(self._put(change.message)))
         else:
-            background_tasks.create(self._quietly(self.open(change.conversation)))
+            background_tasks.create(self._quietly(self._show(change.conversation)))
 
     async def _quietly(self, work: Any) -> None:
         try:

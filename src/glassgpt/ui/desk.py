@@ -12,6 +12,7 @@ from typing import Any
 from glassgpt.assistant.store import Store
 from glassgpt.core.errors import ConfigError, GlassError
 from glassgpt.core.files import refusing_disk, write_whole
+from glassgpt.engine.packing import BITS
 from glassgpt.engine.request import sampling_settings
 from glassgpt.server.hub import Hub
 from glassgpt.ui.builds import Builds
@@ -20,7 +21,7 @@ from glassgpt.ui.shelf import Shelf
 from glassgpt.ui.talks import Options, Talks
 
 STORE, KNOWLEDGE, SETTINGS, SECRET = "conversations.db", "knowledge.db", "settings.json", "page.secret"
-PRECISIONS = ("auto", "float32", "bfloat16", "int8", "int4")
+PRECISIONS = ("auto", *BITS)
 LONGEST_SYSTEM = 20_000  # characters
 
 

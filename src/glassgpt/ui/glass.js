@@ -42,6 +42,8 @@ class Glass {
     this.tabs = make("div", { class: "gg-views", role: "tablist", "aria-label": words.views });
     this.body = make("div", { class: "gg-view", role: "tabpanel", tabindex: "0" });
     this.saves = make("div", { class: "gg-row" });
+    this.live = make("div", { class: "gg-hidden", role: "status", "aria-live": "polite" });
+    this.number = 0;  // of what was asked for last: an answer to anything before it comes too late
     this.tab = {};
     for (const view of VIEWS) {
       this.tab[view] = act(words[view], () => this.choose(view), { role: "tab", class: "gg-button gg-viewtab", id: `gg-tab-${view}` });
@@ -60,7 +62,7 @@ class Glass {
     });
     new ResizeObserver(() => this.drawArcs()).observe(this.text);
     this.text.addEventListener("scroll", () => this.drawArcs());
-    root.append(this.legend, make("div", { class: "gg-tokenbox" }, this.text, this.arcs), this.tabs, this.body, this.saves);
+    root.append(this.legend, make("div", { class: "gg-tokenbox" }, this.text, this.arcs), this.tabs, this.body, this.saves, this.live);
     this.root = root;
     this.view = "choices";
     this.clear();
@@ -120,7 +122,8 @@ class Glass {
     this.paint();
     this.saves.replaceChildren();
     if (view !== "switches") return this.ask();
-    this.wait(false);  // for what another view had asked
+    this.number += 1;  // what another view had asked for is not waited for
+    this.wait(false);
     this.switches({});
   }
 
@@ -133,16 +136,36 @@ class Glass {
 
   ask(more = {}) {
     this.numbers = null;
+    this.saves.replaceChildren();
     this.wait(true);
-    this.emit("wanted", { view: this.view, place: this.place, layer: this.layer, head: this.head, tuned: this.tuned, ...more });
+    this.number += 1;
+    this.emit("wanted", { view: this.view, place: this.place, layer: this.layer, head: this.head, tuned: this.tuned,
+                          number: this.number, ...more });
   }
 
-  put(view, about) {
-    if (view !== this.view || (about.place !== undefined && about.place !== this.place)) return;  // he looks elsewhere by now
+  put(view, about, number) {
+    if (!this.about || number !== this.number) return;
     this.wait(false);
     this.numbers = about;
     this[view](about);
     this.save(view);
+    this.live.textContent = about.said;
+  }
+
+  refuse(number, why) {
+    if (!this.about || number !== this.number) return;
+    this.wait(false);
+    this.tuned = false;
+    if (this.view === "switches") this.switches({});  // they stay, so that others can be tried
+    this.fill(make("p", { class: "gg-banner" }, why), ...(this.view === "switches" ? Array.from(this.body.children) : []));
+    this.live.textContent = why;
+  }
+
+  // What is seen of a view. Whoever was at a control of it is at the same one afterwards.
+  fill(...inside) {
+    const at = this.body.contains(document.activeElement) ? document.activeElement.dataset.key : null;
+    this.body.replaceChildren(...inside);
+    if (at !== null) (this.body.querySelector(`[data-key="${at}"]`) ?? this.body).focus();
   }
 
   save(view) {
@@ -178,7 +201,7 @@ class Glass {
     const head = make("tr", {}, ...[words.token, words.probability, words.after, ""].map((text) => make("th", { scope: "col" }, text)));
     const slider = (name, label, least, most, step, value) => {
       const out = make("output", {}, String(value));
-      const field = make("input", { type: "range", min: least, max: most, step, value, "aria-label": label });
+      const field = make("input", { type: "range", min: least, max: most, step, value, "aria-label": label, "data-key": name });
       field.addEventListener("input", () => (out.textContent = field.value));
       field.addEventListener("change", () => {
         this[name] = Number(field.value);
@@ -188,14 +211,14 @@ class Glass {
     };
     this.temperature = about.temperature;
     this.topP = about.top_p;
-    this.body.replaceChildren(this.title(about.said),
+    this.fill(this.title(about.said),
       make("div", { class: "gg-row" }, slider("temperature", words.temperature, 0, 2, 0.1, about.temperature),
            slider("topP", words.topP, 0.05, 1, 0.05, about.top_p), make("span", { class: "gg-faint" }, about.kept)),
       make("table", { class: "gg-table" }, make("thead", {}, head), make("tbody", {}, ...rows)));
   }
 
   select(label, name, count, value) {
-    const field = make("select", { class: "gg-field", "aria-label": label },
+    const field = make("select", { class: "gg-field", "aria-label": label, "data-key": name },
       ...Array.from({ length: count }, (_, i) => make("option", { value: i, selected: i === value }, String(i))));
     field.addEventListener("change", () => {
       this[name] = Number(field.value);
@@ -244,9 +267,10 @@ class Glass {
       this.layer = one.layer;
       this.head = one.head;
       this.ask();
-    }, { "aria-label": `${words.layer} ${one.layer}, ${words.head} ${one.head}`, "aria-pressed": String(one.layer === about.layer && one.head === about.head) }), " → ",
+    }, { "aria-label": `${words.layer} ${one.layer}, ${words.head} ${one.head}`, "aria-pressed": String(one.layer === about.layer && one.head === about.head),
+         "data-key": `${one.layer}.${one.head}` }), " → ",
       make("code", {}, shown(tokens[one.place])), " ", percent(one.weight))));
-    this.body.replaceChildren(make("div", { class: "gg-row" }, this.select(words.layer, "layer", this.about.layers, this.layer),
+    this.fill(make("div", { class: "gg-row" }, this.select(words.layer, "layer", this.about.layers, this.layer),
       this.select(words.head, "head", this.about.heads, this.head)), this.title(about.said), make("div", { class: "gg-beside" }, make("div", {}, canvas, hint),
       make("div", {}, make("h3", {}, words.from), list, make("h3", {}, words.readers), readers)));
   }
@@ -297,13 +321,13 @@ class Glass {
       make("td", { style: `--p:${cell.probability.toFixed(3)}`, class: about.places[i] + 1 === this.place ? "gg-here" : "",
                    title: cell.others.map((one) => `${shown(one.text)} ${percent(one.probability)}`).join("\n") }, shown(cell.text)))));
     this.tuned = about.tuned;
-    const box = make("input", { type: "checkbox", checked: about.tuned });
+    const box = make("input", { type: "checkbox", checked: about.tuned, "data-key": "tuned" });
     box.addEventListener("change", () => {
       this.tuned = box.checked;
       this.ask();
     });
     const lens = about.tunable ? make("label", { class: "gg-slide" }, box, this.words.tuned) : make("p", { class: "gg-faint" }, about.hint);
-    this.body.replaceChildren(this.title(about.said), make("p", { class: "gg-faint" }, this.words.likeliest), lens,
+    this.fill(this.title(about.said), make("p", { class: "gg-faint" }, this.words.likeliest), lens,
       make("div", { class: "gg-wide", tabindex: "0", role: "region", "aria-label": this.words.layers },
            make("table", { class: "gg-lens" }, make("thead", {}, head), make("tbody", {}, ...rows))));
   }
@@ -311,14 +335,14 @@ class Glass {
   // Which tokens made this one likely.
   influence(about) {
     const exactly = act(this.words.exactly, () => {
-      this.body.replaceChildren(this.title(`${this.words.computing} …`));
+      this.fill(this.title(`${this.words.computing} …`));
       this.ask({ exactly: true });
     });
     this.weights = about.scores;
     this.paint();
     const list = make("ol", { class: "gg-most" }, ...about.most.map((one) =>
       make("li", {}, make("code", {}, shown(this.about.tokens[one.place])), ` ${one.score > 0 ? "+" : "−"}${Math.abs(one.score).toFixed(2)}`)));
-    this.body.replaceChildren(this.title(about.said), list, ...(about.exactly ? [] : [exactly]));
+    this.fill(this.title(about.said), list, ...(about.exactly ? [] : [exactly]));
   }
 
   // Parts to be switched off.
@@ -331,6 +355,7 @@ class Glass {
         if (this.off.has(name)) this.off.delete(name);
         else this.off.add(name);
         found.setAttribute("aria-pressed", String(this.off.has(name)));
+        this.stale();
       }, { class: "gg-switch", "aria-pressed": String(this.off.has(name)), "aria-label": label, title: label, tabindex: "-1", "data-name": name });
       return found;
     };
@@ -356,8 +381,8 @@ class Glass {
     const answer = act(words.answer, () => {
       result.replaceChildren(this.title(`${words.computing} …`));
       this.ask({ off: Array.from(this.off) });
-    }, { class: "gg-button gg-main" });
-    const result = make("div", { class: "gg-result", role: "status" });
+    }, { class: "gg-button gg-main", "data-key": "answer" });
+    const result = make("div", { class: "gg-result" });
     if (about.shifts) {
       result.append(this.title(about.said), make("table", { class: "gg-table" },
         make("thead", {}, make("tr", {}, ...[words.token, words.before, words.now].map((text) => make("th", { scope: "col" }, text)))),
@@ -368,9 +393,16 @@ class Glass {
     }
     const reset = act(words.allOn, () => {
       this.off.clear();
+      this.stale();
       this.switches({});
-    });
-    this.body.replaceChildren(this.title(this.about.ablation), make("div", { class: "gg-beside" }, grid,
+    }, { "data-key": "allOn" });
+    this.stale = () => {  // what is shown or awaited is of other switches
+      this.number += 1;
+      this.wait(false);
+      this.saves.replaceChildren();
+      result.replaceChildren();
+    };
+    this.fill(this.title(this.about.ablation), make("div", { class: "gg-beside" }, grid,
       make("div", {}, make("div", { class: "gg-row" }, answer, reset), result)));
   }
 
@@ -378,7 +410,7 @@ class Glass {
   origins(about) {
     const parts = about.spans.map((span) => make("span", { class: `gg-span gg-${span.kind}`, title: span.label }, span.text));
     const rows = about.rows.map((row) => make("figure", { class: "gg-source" }, make("figcaption", {}, row.place), make("blockquote", { dir: "auto" }, row.text)));
-    this.body.replaceChildren(this.title(about.said), make("p", { class: "gg-spans", dir: "auto" }, ...parts),
+    this.fill(this.title(about.said), make("p", { class: "gg-spans", dir: "auto" }, ...parts),
       make("p", { class: "gg-faint" }, ...about.legend.flatMap((one) => [make("span", { class: `gg-span gg-${one.kind}` }, one.label), " "])), ...rows);
   }
 }
@@ -391,7 +423,8 @@ export default {
   },
   methods: {
     show(about) { this.view.show(about); },
-    put(view, about) { this.view.put(view, about); },
+    put(view, about, number) { this.view.put(view, about, number); },
+    refuse(number, why) { this.view.refuse(number, why); },
     clear() { this.view.clear(); },
   },
 };

@@ -63,7 +63,7 @@ class Glass(ui.element, component="glass.js"):
         self._props["words"] = {name: sentence.text(language) for name, sentence in WORDS.items()}
 
     def when(self, event: str, handler: Callable[[dict[str, Any]], Any]) -> None:
-        """Calls the handler with what the script tells of an event: wanted (a view), goon, answered."""
+        """Calls the handler with what the script tells of an event: wanted (a view), goon."""
 
         async def told(given: GenericEventArguments) -> None:
             await handler(given.args if isinstance(given.args, dict) else {})
@@ -74,9 +74,14 @@ class Glass(ui.element, component="glass.js"):
         """Another reply: tokens, the place of its first, the place that is looked at, layers and heads."""
         self.run_method("show", about)
 
-    def put(self, view: str, about: dict[str, Any]) -> None:
-        """What is seen in a view."""
-        self.run_method("put", view, about)
+    def put(self, view: str, about: dict[str, Any], number: object) -> None:
+        """What is seen in a view, and the number under which the script asked for it: it has asked for more since, or
+        waits for this."""
+        self.run_method("put", view, about, number)
+
+    def refuse(self, number: object, why: str) -> None:
+        """What was asked for under that number cannot be seen, and why."""
+        self.run_method("refuse", number, why)
 
     def forget(self) -> None:
         """No reply."""

@@ -21,8 +21,8 @@ class InsidePage:
     def __init__(self, window: Window, talk: Callable[[str], Any]) -> None:
         self.window, self.talk = window, talk
         self.insight = window.desk.insight
-        self.reply: Reply | None = None
-        self._asked = 0  # by which an answer knows that another was asked for since
+        self.message: str | None = None  # the reply that is looked into
+        self._opening = self._asked = 0  # by which an answer knows that another was asked for since
 
     def build(self) -> None:
         """The elements."""
@@ -32,27 +32,53 @@ class InsidePage:
             self.note = self.window.text("", "gg-faint")
             self.note.props.update({"role": "status"})
             self.glass = Glass(self.window.language)
-        self.glass.when("wanted", self._telling(self._wanted))
-        self.glass.when("goon", self._telling(self._go_on))
+        self.glass.when("wanted", self._wanted)
+        self.glass.when("goon", self._go_on)
         self._say(words("Click on a word of a reply in the chat to see why the model wrote it."))
 
-    async def open(self, message: str, word: str = "", number: int = 0, place: int | None = None) -> None:
-        """Look into a reply at a word that stands in it, or at a place of its tokens."""
-        words = self.window.words
+    async def open(self, message: str, where: Callable[[Reply], int | None]) -> None:
+        """Look into a reply at one of its places; where `where` gives none, at its first."""
+        words, language = self.window.words, self.window.language
         self._say(words("Opening the model: the first time this takes some seconds."))
         self.glass.forget()
-        try:
-            self.reply = reply = await self.insight.open(message, self._options)
-        except Exception as error:
-            self._say(self.window.line(error))
-            return
-        from glassgpt.ui.inside_views import about
+        self.message = None
+        self._opening += 1
+        self._asked += 1  # what was asked of another reply is wanted no more
+        mine = self._opening
 
-        if place is None or not reply.start <= place < len(reply.opened.ids):
-            place = reply.place_of(character_of(reply.message.text, word, number)) if word else reply.start
-        self._say(words("Written by {model}. Click on a token, or use the arrow keys.", model=reply.model_name))
-        self.window.address(inside=message, place=str(place))
-        self.glass.show(about(reply, place, self.window.language))
+        def seen(reply: Reply) -> tuple[dict[str, Any], str]:
+            from glassgpt.ui.inside_views import about  # here, since the event loop must not wait for torch
+
+            place = where(reply)
+            if place is None or not reply.start <= place < len(reply.opened.ids):
+                place = reply.start
+            return about(reply, place, language), reply.model_name
+
+        try:
+            found = await self.insight.ask(message, self._options, seen, lambda: mine == self._opening)
+        except Exception as error:
+            if mine == self._opening:
+                self._say(self.window.line(error))
+            return
+        if found is None or mine != self._opening:
+            return
+        self.message = message
+        self._say(words("Written by {model}. Click on a token, or use the arrow keys.", model=found[1]))
+        self.window.address(inside=message, place=str(found[0]["place"]))
+        self.glass.show(found[0])
+
+    def open_word(self, message: str, word: str, number: int, before: str, after: str) -> None:
+        """As `open` beside what goes on, at a word that was clicked on (`character_of`)."""
+
+        def where(reply: Reply) -> int | None:
+            at = character_of(reply.message.text, word, number, before, after)
+            return reply.place_of(at) if word else None
+
+        background_tasks.create(self.open(message, where))
+
+    def open_place(self, message: str, place: int | None) -> None:
+        """As `open` beside what goes on, at a place of its tokens."""
+        background_tasks.create(self.open(message, lambda reply: place))
 
     def _options(self, name: str) -> Options:
         """The settings under which a reply by that model is laid out again."""
@@ -62,52 +88,51 @@ class InsidePage:
         """A view is seen, of one place."""
         from glassgpt.ui.inside_views import VIEWS, check_place
 
-        view, reply = str(given.get("view")), self.reply
-        if reply is None or view not in VIEWS:
-            return
-        place = check_place(reply, given.get("place"))
-        self.window.address(inside=reply.message.id, place=str(place))
+        view, number, message = str(given.get("view")), given.get("number"), self.message
         self._asked += 1
         mine, language = self._asked, self.window.language
         await asyncio.sleep(0.03)  # who walks over the tokens asks for many
-        if mine != self._asked:
+        if mine != self._asked or message is None or view not in VIEWS:
             return
-        found = await self.insight.ask(reply, lambda reply: VIEWS[view](reply, place, given, language))
-        if self.reply is reply:
-            self.glass.put(view, found)
+        self.window.address(inside=message, place=str(given.get("place"))[:9])
+        try:
+            found = await self.insight.ask(
+                message, self._options,
+                lambda reply: VIEWS[view](reply, check_place(reply, given.get("place")), given, language),
+                lambda: mine == self._asked and not self.window.client.is_deleted,
+            )  # fmt: skip
+        except Exception as error:
+            self.glass.refuse(number, self.window.line(error))
+            return
+        if found is not None:
+            self.glass.put(view, found, number)
 
     async def _go_on(self, given: dict[str, Any]) -> None:
         """Another token in this place, from which the reply goes on."""
         from glassgpt.ui.inside_views import check_place
 
-        reply = self.reply
-        if reply is None:
+        message = self.message
+        if message is None:
             return
-        place, token = check_place(reply, given.get("place")), int(given.get("id", -1))
-        model = reply.opened.model
-        if not 0 <= token < model.config.vocab_size:
-            raise InputError("token id {id} is not in the vocabulary, which has {size} entries", id=token,
-                             size=model.config.vocab_size)  # fmt: skip
-        if token in model.template.stop_ids(model.tokenizer):
-            raise InputError("this token ends the reply", hint="Choose another.")
-        beginning = [*reply.opened.ids[reply.start : place], token]
-        await self.insight.talks.go_on(reply.message.id, beginning, self._options(reply.model_name))
-        self.talk(reply.message.conversation)
 
-    def _telling(self, handler: Callable[[dict[str, Any]], Any]) -> Callable[[dict[str, Any]], Any]:
-        """The handler; what it refuses is told."""
+        def beginning(reply: Reply) -> tuple[Reply, list[int]]:
+            place, token, model = check_place(reply, given.get("place")), int(given.get("id", -1)), reply.opened.model
+            if not 0 <= token < model.config.vocab_size:
+                raise InputError("token id {id} is not in the vocabulary, which has {size} entries", id=token,
+                                 size=model.config.vocab_size)  # fmt: skip
+            if token in model.template.stop_ids(model.tokenizer):
+                raise InputError("this token ends the reply", hint="Choose another.")
+            return reply, [*reply.opened.ids[reply.start : place], token]
 
-        async def run(given: dict[str, Any]) -> None:
-            try:
-                await handler(given)
-            except Exception as error:
-                self.window.tell_error(error)
-
-        return run
+        try:
+            found = await self.insight.ask(message, self._options, beginning)
+            if found is None:
+                return
+            reply, ids = found
+            await self.insight.talks.go_on(message, ids, self._options(reply.model_name))
+            self.talk(reply.message.conversation)
+        except Exception as error:
+            self.window.tell_error(error)
 
     def _say(self, text: str) -> None:
         self.note.text = text
-
-    def open_soon(self, message: str, word: str = "", number: int = 0, place: int | None = None) -> None:
-        """As `open`, beside what goes on."""
-        background_tasks.create(self.open(message, word, number, place))

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from glassgpt.assistant.conversation import CHAT_SAMPLING
 from glassgpt.core.errors import InputError
 from glassgpt.core.words import say
 from glassgpt.engine.request import sampling_settings
@@ -51,8 +50,8 @@ def about(reply: Reply, place: int, language: str) -> dict[str, Any]:
 def choices(reply: Reply, place: int, given: Mapping[str, Any], language: str) -> dict[str, Any]:
     """What else could have come here, and what other settings would have made of it."""
     step, opened = reply.steps[place - reply.start], reply.opened
-    usual = sampling_settings(CHAT_SAMPLING)
-    settings = sampling_settings({
+    usual = sampling_settings(reply.sampling)
+    settings = sampling_settings(reply.sampling | {
         "temperature": _number(given.get("temperature"), usual.temperature),
         "top_p": _number(given.get("top_p"), usual.top_p),
     })  # fmt: skip
@@ -78,8 +77,8 @@ def attention(reply: Reply, place: int, given: Mapping[str, Any], language: str)
     opened = reply.opened
     layer, head = _whole(given.get("layer")), _whole(given.get("head"))
     readers = opened.readers(place)
-    if layer < 0 and readers:  # nothing was chosen yet
-        layer, head = readers[0].layer, readers[0].head
+    if layer < 0:  # nothing was chosen yet
+        layer, head = (readers[0].layer, readers[0].head) if readers else (0, 0)
     pattern = opened.pattern(layer, head)
     row = pattern[place - 1].tolist()
     most = sorted(range(place), key=lambda p: -row[p])[:8]
@@ -140,8 +139,9 @@ def influence(reply: Reply, place: int, given: Mapping[str, Any], language: str)
     """Which tokens made this one likely: what they carried, at once; by integrated gradients where it is asked for."""
     opened = reply.opened
     if given.get("exactly") and place not in reply.computed:
-        reply.computed[place] = attribute(opened.model, opened.ids[:place], opened.ids[place], seconds=PATIENCE_S,
-                                          going=reply.going)  # fmt: skip
+        exact = attribute(opened.model, opened.ids[:place], opened.ids[place], seconds=PATIENCE_S, going=reply.going)
+        if reply.going():  # else it was broken off
+            reply.computed[place] = exact
     if found := reply.computed.get(place):
         scores = found.scores
         said = say("What each token before added to the log-probability of “{token}” (integrated gradients; {gap:.1%} "
@@ -165,9 +165,10 @@ def switches(reply: Reply, place: int, given: Mapping[str, Any], language: str) 
     found = ablate(opened.model, ids, off)
     model = opened.model
     ends, stops = model.template.stop_ids(model.tokenizer), model.template.stop_strings
+    most = min(AGAIN, model.context_length - place)
     both = [
         "".join(piece.text for piece in takewhile(
-            lambda _: reply.going(), answer_with(model, ids, parts, AGAIN, ends=ends, stops=stops, temperature=0.0)))
+            lambda _: reply.going(), answer_with(model, ids, parts, most, ends=ends, stops=stops, temperature=0.0)))
         for parts in (Switches(), off)
     ]  # fmt: skip
     said = say("The likeliest token here is “{token}” instead of “{before}”; the distributions are {bits:.2f} bits "

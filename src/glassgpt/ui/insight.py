@@ -10,13 +10,14 @@ import re
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from glassgpt.assistant.store import Message, Store
 from glassgpt.core.errors import InputError
 from glassgpt.core.threads import thread_budget
 from glassgpt.engine.language_model import LanguageModel
+from glassgpt.engine.packing import BITS
 from glassgpt.server.hub import Hub
 from glassgpt.ui.talks import Options, Talks
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:  # torch is imported when something is looked into, not when t
     from glassgpt.inside.steps import Step
 
 KEPT = 2  # replies that stay open: each holds some 100 MB for a text of 500 tokens
+CONTEXT = 40  # letters around a word that was clicked on, by which it is found
 MOST_TOKENS = 2048  # attention step by step takes memory with their square: 150 MB for nine heads
 T = TypeVar("T")
 
@@ -39,7 +41,8 @@ class Reply:
         start: the place of its first token; before it stands what the model was given.
         steps: what the model thought of its tokens.
         model_name: as the hub calls what wrote it.
-        going: whether anyone still wants to know: long computations ask.
+        sampling: today's settings of a reply by that model.
+        going: whether whoever asked still wants to know: long computations ask.
         computed: by place, what took long.
     """
 
@@ -48,7 +51,8 @@ class Reply:
     start: int
     steps: list[Step]
     model_name: str
-    going: Callable[[], bool]
+    sampling: dict[str, Any]
+    going: Callable[[], bool] = lambda: True
     computed: dict[int, Attribution] = field(default_factory=dict)
 
     def place_of(self, character: int) -> int:
@@ -62,10 +66,6 @@ class Reply:
                 return place
         return len(self.opened.ids) - 1
 
-    def text_before(self, place: int) -> str:
-        """What of the reply stands before a place."""
-        return self.opened.model.tokenizer.decode(self.opened.ids[self.start : place])
-
 
 class Insight:
     """The replies of a store, with the models of a hub. One event loop uses it."""
@@ -75,41 +75,40 @@ class Insight:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="inside", initializer=_modest)
         self._open: OrderedDict[str, Reply] = OrderedDict()
         self.closed = False
+        hub.unloading.append(self._forget)
 
-    async def open(self, message: str, options: Callable[[str], Options]) -> Reply:
-        """Open a reply; it is laid out again as it was when it was written, with the settings of `options`.
+    async def ask(self, message: str, options: Callable[[str], Options], work: Callable[[Reply], T],
+                  wanted: Callable[[], bool] = lambda: True) -> T | None:  # fmt: skip
+        """What `work` makes of a reply, in the thread. One that is not open is opened before: laid out again as it was
+        when it was written, with the settings of `options`.
+
+        Args:
+            wanted: whether anybody still wants to know. Where nobody does, what waits is not begun, the reply's `going`
+                tells `work` so, and the answer is None.
 
         Raises:
             NotFoundError: there is no such message.
             InputError: it is no reply, is not finished, or no model wrote it.
-            Problem, GlassError: its model cannot be loaded.
+            Problem, GlassError: its model cannot be loaded; or what `work` raises.
         """
         found = await asyncio.to_thread(self.store.message, message)
-        if found.role != "assistant" or found.parent is None:
-            raise InputError("only replies can be looked into", hint="Choose one of the assistant's messages.")
-        if found.state == "writing":
-            raise InputError("the reply is still being written", hint="Wait for it, or stop it.")
-        name = str(found.extras.get("model") or "")
-        if name not in self.hub.entries:
-            raise InputError("the model {name} that wrote this is not here any more", name=name or "?",
-                             hint="Start the server with it, or write the reply again.")  # fmt: skip
-        async with self.hub.use(name) as model:
-            kept = self._open.get(message)
-            if kept is not None and kept.opened.model is model and kept.message.text == found.text:
-                self._open.move_to_end(message)
-                return kept
-            reply = await self._run(lambda: self._read(found, model, name, options(name)))
-        self._open[message] = reply
-        self._pool.submit(reply.opened.prepare)
-        while len(self._open) > KEPT:
-            self._open.popitem(last=False)
-        return reply
+        name = self._writer_of(found)
 
-    async def ask(self, reply: Reply, work: Callable[[Reply], T]) -> T:
-        """What `work` makes of an open reply, in the thread; its model stays loaded meanwhile. Raises what it
-        raises."""
-        async with self.hub.use(reply.model_name):
-            return await self._run(lambda: work(reply))
+        def going() -> bool:
+            return wanted() and not self.closed
+
+        async with self.hub.use(name) as model:
+            reply = self._open.get(message)
+            if reply is None or reply.opened.model is not model or reply.message.text != found.text:
+                reply = await self._run(lambda: self._read(found, model, name, options(name)))
+                self._open[message] = reply
+                self._pool.submit(reply.opened.prepare)
+            self._open.move_to_end(message)
+            while len(self._open) > KEPT:
+                self._open.popitem(last=False)
+            asked = replace(reply, going=going)
+            answer = await self._run(lambda: work(asked) if going() else None)
+            return answer if going() else None
 
     async def close(self) -> None:
         """Lets everything go."""
@@ -117,12 +116,32 @@ class Insight:
         self._open.clear()
         self._pool.shutdown(wait=False, cancel_futures=True)
 
+    def _writer_of(self, message: Message) -> str:
+        """The hub's name for the model that wrote a message; raises InputError."""
+        if message.role != "assistant" or message.parent is None:
+            raise InputError("only replies can be looked into", hint="Choose one of the assistant's messages.")
+        if message.state == "writing":
+            raise InputError("the reply is still being written", hint="Wait for it, or stop it.")
+        name = str(message.extras.get("model") or "")
+        base, _, precision = name.rpartition("@")
+        if name not in self.hub.entries and base in self.hub.entries and precision in BITS:
+            return self.hub.at_precision(base, precision)  # it was chosen before the server was started anew
+        if name not in self.hub.entries:
+            raise InputError("the model {name} that wrote this is not here any more", name=name or "?",
+                             hint="Start the server with it, or write the reply again.")  # fmt: skip
+        return name
+
+    def _forget(self, model: LanguageModel) -> None:
+        """A model is unloaded: what is open of it must not keep it in memory."""
+        for message in [message for message, reply in self._open.items() if reply.opened.model is model]:
+            del self._open[message]
+
     def _read(self, message: Message, model: LanguageModel, name: str, options: Options) -> Reply:
         """In the thread: the ids that the model was given and those of its reply, and what it thought of them."""
         from glassgpt.inside.opened import Opened
         from glassgpt.ui import inside_views  # noqa: F401 - so that the event loop need not wait for it
 
-        before, own = self.laid_out(message, model, options)
+        before, own, sampling = self.laid_out(message, model, options)
         if len(before) + len(own) > MOST_TOKENS:
             raise InputError(
                 "this reply and what stands before it have {count} tokens; up to {most} can be looked into",
@@ -131,10 +150,12 @@ class Insight:
                 most=MOST_TOKENS,
             )
         opened = Opened(model, [*before, *own])
-        return Reply(message, opened, len(before), opened.steps(len(before)), name, lambda: not self.closed)
+        return Reply(message, opened, len(before), opened.steps(len(before)), name, sampling)
 
-    def laid_out(self, message: Message, model: LanguageModel, options: Options) -> tuple[list[int], list[int]]:
-        """The ids of the prompt and of the reply. Raises InputError where no model wrote it."""
+    def laid_out(self, message: Message, model: LanguageModel,
+                 options: Options) -> tuple[list[int], list[int], dict[str, Any]]:  # fmt: skip
+        """The ids of the prompt and of the reply, and the settings of sampling. Raises InputError where no model wrote
+        it."""
         assert message.parent is not None
         # Asked before anything is laid out again: to plan such a reply anew may call a tool.
         if message.extras.get("kind", "model") not in ("model", "summarised"):
@@ -152,7 +173,7 @@ class Insight:
         if not own:
             raise InputError("the reply is empty", hint="Write it again.")
         room = model.context_length - len(before)
-        return before, own[:room]
+        return before, own[:room], chat.sampling
 
     async def _run(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)
@@ -165,22 +186,31 @@ def _modest() -> None:
     torch.set_num_threads(max(1, thread_budget() // 2))
 
 
-def character_of(text: str, word: str, number: int) -> int:
-    """Where in a reply's text the word stands that was clicked on in what is shown of it: the `number`th of those that
-    are alike, from 0. What is shown has no marks of Markdown, so places differ, but the order of words does not."""
+def character_of(text: str, word: str, number: int, before: str = "", after: str = "") -> int:
+    """Where in a reply's text the word stands that was clicked on in what is shown of it. What is shown lacks marks of
+    Markdown, link addresses and the numbers of lists, and has labels of code; so that place is taken which has the most
+    letters in common with what is shown around the word.
+
+    Args:
+        number: it is the `number`th, from 0, of those in what is shown that are alike; this decides where others fit as
+            well.
+        before, after: the letters and digits that are shown before the word and after it.
+    """
+
+    def letters(part: str) -> str:
+        return "".join(c for c in part if c.isalnum())
+
+    def common(one: str, other: str) -> int:
+        return next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+
     found = [match.start() for match in re.finditer(re.escape(word), text)] if word else []
     if not found:
         return 0
-    return found[min(max(number, 0), len(found) - 1)]
+    reach = 8 * CONTEXT
 
+    def fits(place: int) -> tuple[int, int]:
+        at, end = found[place], found[place] + len(word)
+        left, right = letters(text[max(0, at - reach) : at]), letters(text[end : end + reach])
+        return common(left[::-1], before[-CONTEXT:][::-1]) + common(right, after[:CONTEXT]), -abs(place - number)
 
-def detail(step: Step) -> dict[str, Any]:
-    """A step for the page."""
-    return {
-        "place": step.position,
-        "text": step.text,
-        "probability": step.probability,
-        "rank": step.rank,
-        "entropy": step.entropy,
-        "alternatives": [{"id": a.id, "text": a.text, "probability": a.probability} for a in step.alternatives],
-    }
+    return found[max(range(len(found)), key=fits)]

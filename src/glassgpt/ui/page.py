@@ -15,10 +15,12 @@ from nicegui import background_tasks, ui
 from glassgpt.core.errors import GlassError
 from glassgpt.core.words import LANGUAGES, Sentence
 from glassgpt.server.door import language_of
+from glassgpt.server.problems import Problem, problem_of
 from glassgpt.ui.build_page import BuildPage
 from glassgpt.ui.chat_page import ChatPage
 from glassgpt.ui.desk import Desk
 from glassgpt.ui.inside_page import InsidePage
+from glassgpt.ui.insight import Reply
 from glassgpt.ui.knowledge_page import KnowledgePage
 from glassgpt.ui.markdown import markdown_css
 from glassgpt.ui.window import Window
@@ -56,19 +58,29 @@ def make_page(desk: Desk) -> FastAPI:
     @app.get("/inside/picture")
     async def drawn(message: str, view: str, place: int, layer: int = -1, head: int = -1, off: str = "",
                     kind: str = "svg", language: str = "en", tuned: bool = False) -> Response:  # fmt: skip
-        from glassgpt.ui.inside_picture import TYPES, picture
-
         language = language if language in LANGUAGES else "en"
-        reply = await desk.insight.open(message, lambda name: desk.options(name, language))
-        parts = off.split(",") if off else []
-        data = await desk.insight.ask(
-            reply, lambda r: picture(r, view, kind, place, layer, head, parts, language, tuned)
-        )
-        return Response(data, media_type=TYPES[kind], headers={"content-security-policy": "sandbox"})
 
-    @app.exception_handler(GlassError)
-    async def refused(request: Request, error: GlassError) -> Response:
-        return PlainTextResponse(error.line(language_of(request.headers.get("accept-language", ""))), 404)
+        def draw(reply: Reply) -> tuple[bytes, str]:
+            from glassgpt.ui.inside_picture import TYPES, picture
+
+            parts = off.split(",") if off else []
+            return picture(reply, view, kind, place, layer, head, parts, language, tuned), TYPES[kind]
+
+        found = await desk.insight.ask(message, lambda name: desk.options(name, language), draw)
+        if found is None:
+            raise Problem(503, "the server ends")
+        return Response(found[0], media_type=found[1], headers={"content-security-policy": "sandbox"})
+
+    async def refused(request: Request, error: Exception) -> Response:
+        language = request.query_params.get("language", "")
+        if language not in LANGUAGES:
+            language = language_of(request.headers.get("accept-language", ""))
+        problem = problem_of(error)
+        told = error.line(language) if isinstance(error, GlassError) else problem.message
+        return PlainTextResponse(told, problem.status, problem.headers)
+
+    app.add_exception_handler(GlassError, refused)
+    app.add_exception_handler(Problem, refused)
 
     @app.get("/")
     async def start(request: Request) -> Response:
@@ -112,9 +124,13 @@ def _frame(window: Window, request: Request) -> None:
         ui.html(f'<a class="gg-link" lang="{other}" href="/{other}" data-language="{other}">{own}</a>', sanitize=False)
     window.keep_address({n: v for n, v in request.query_params.items() if n in ("chat", "tab", "inside", "place")})
 
-    def look(message: str, word: str, number: int) -> None:
+    kept = request.query_params.get("inside")  # what this window looked into before it was loaded anew
+
+    def look(message: str, word: str, number: int, before: str, after: str) -> None:
+        nonlocal kept
+        kept = None
         tabs.set_value("inside")
-        inside.open_soon(message, word, number)
+        inside.open_word(message, word, number, before, after)
 
     def talk(conversation: str) -> None:
         tabs.set_value("chat")
@@ -141,9 +157,6 @@ def _frame(window: Window, request: Request) -> None:
         BuildPage(window).build(talk_to)
     with panels["inside"]:
         inside.build()
-    if message := request.query_params.get("inside"):
-        place = request.query_params.get("place", "")
-        inside.open_soon(message, place=int(place) if place.isascii() and place.isdigit() and len(place) < 9 else None)
 
     def picked(narrow: bool) -> None:
         tabs.set_value("chat")
@@ -151,7 +164,12 @@ def _frame(window: Window, request: Request) -> None:
             drawer.hide()
 
     def show(name: str) -> None:
+        nonlocal kept
         window.seen = name
+        if name == "inside" and kept:  # only now: a model is opened for it
+            place = request.query_params.get("place", "")
+            inside.open_place(kept, int(place) if place.isascii() and place.isdigit() and len(place) < 9 else None)
+            kept = None
         for one, panel in panels.items():
             panel.visible = one == name
         window.address(tab=None if name == "chat" else name)

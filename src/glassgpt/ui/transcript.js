@@ -37,9 +37,13 @@ function button(icon, label, act, more = {}) {
   return found;
 }
 
-// Enter that chooses a word of an input method is no Enter: some browsers say so by isComposing, others by 229.
+// A key that an input method takes, to choose a word or to leave it: some browsers say so by isComposing, others by 229.
+function composes(event) {
+  return event.isComposing || event.keyCode === 229;
+}
+
 function isPlainEnter(event) {
-  return event.key === "Enter" && !event.shiftKey && !event.isComposing && event.keyCode !== 229;
+  return event.key === "Enter" && !event.shiftKey && !composes(event);
 }
 
 // The word around a place in a text; of writing without spaces between words, one character.
@@ -73,7 +77,7 @@ class Transcript {
       this.latest.hidden = left < 300;
     });
     document.addEventListener("keydown", (event) => {
-      if (event.key === "Escape" && this.writing && !document.querySelector(".q-dialog")) this.stop();
+      if (event.key === "Escape" && !composes(event) && this.writing && !document.querySelector(".q-dialog")) this.stop();
     });
   }
 
@@ -123,6 +127,7 @@ class Transcript {
     const text = this.field.value;
     if (!text.trim() || this.waiting) return;
     this.waiting = true;
+    this.sent = text;
     this.emit("said", { text });
   }
 
@@ -134,20 +139,20 @@ class Transcript {
   taken(well) {
     this.waiting = false;
     if (!well) return;
-    this.field.value = "";
+    const typed = this.field.value;  // some of it perhaps since then
+    this.field.value = typed.startsWith(this.sent) ? typed.slice(this.sent.length).trimStart() : typed;
     this.fit(this.field);
     this.keep();
     this.sticks = true;
   }
 
-  show({ conversation, messages, greeting, note, more }) {
+  show({ conversation, messages, greeting, note }) {
     const same = conversation === this.conversation;
     const top = this.scroll.scrollTop;
     this.conversation = conversation;
     this.articles.clear();
     this.log.replaceChildren(...messages.map((message) => this.article(message)));
     if (!messages.length && greeting) this.log.append(this.greeting(greeting));
-    this.more = more;
     this.note.textContent = note || "";
     this.busy(messages.length && messages[messages.length - 1].state === "writing" ? messages[messages.length - 1].id : "");
     if (same && !this.sticks) this.scroll.scrollTop = top;
@@ -179,11 +184,11 @@ class Transcript {
 
   put(message) {
     const before = this.articles.get(message.id);
-    const article = this.article(message);
-    if (before) before.replaceWith(article);
-    else this.log.append(article);
-    if (message.role === "assistant") this.busy(message.state === "writing" ? message.id : "");
-    if (before && message.state !== "writing" && message.role === "assistant") this.live.textContent = message.text.slice(0, 2000);
+    if (!before) return;  // it is of another branch than the one that is seen
+    before.replaceWith(this.article(message));
+    if (message.state === "writing") this.busy(message.id);
+    else if (message.id === this.writing) this.busy("");
+    if (message.state !== "writing" && message.role === "assistant") this.live.textContent = message.text.slice(0, 2000);
     this.follow();
   }
 
@@ -227,14 +232,25 @@ class Transcript {
     if (message.mode) article.append(this.mode(message));
     if (message.correction) article.append(make("p", { class: "gg-correction" }, `${words.corrected} ${message.correction}`));
     if (message.state !== "writing") article.append(this.actions(message, mine, article));
-    if (message.state !== "writing" && !mine) body.addEventListener("click", (event) => this.look(event, message.id, body));
+    if (message.state !== "writing" && !mine) this.looks(body, message.id);
     this.articles.set(message.id, article);
     return article;
   }
 
-  // A click on a word, unless something is selected, or it is a link.
+  // A click on a word looks into it, but not one that selects or ends a selection: of two clicks the first waits for the
+  // second.
+  looks(body, id) {
+    let selected = false;
+    let soon = 0;
+    body.addEventListener("mousedown", () => (selected = Boolean(String(getSelection()))));
+    body.addEventListener("click", (event) => {
+      clearTimeout(soon);
+      if (selected || event.detail > 1 || event.target.closest("a, button, summary, [contenteditable]")) return;
+      soon = setTimeout(() => String(getSelection()) || this.look(event, id, body), 250);
+    });
+  }
+
   look(event, id, body) {
-    if (event.target.closest("a, button, summary, [contenteditable]") || String(getSelection())) return;
     const at = document.caretPositionFromPoint?.(event.clientX, event.clientY);
     const range = at ? null : document.caretRangeFromPoint?.(event.clientX, event.clientY);
     const node = at?.offsetNode ?? range?.startContainer;
@@ -250,10 +266,16 @@ class Transcript {
     });
     const found = hit === undefined ? null : wordAt(node.data, hit);
     if (!found) return;
-    before.setStart(body, 0);
-    before.setEnd(node, found.start);
-    const earlier = before.cloneContents().textContent.split(found.word).length - 1;
-    this.emit("looked", { id, word: found.word, number: earlier });
+    const around = (from, fromAt, to, toAt) => {
+      before.setStart(from, fromAt);
+      before.setEnd(to, toAt);
+      return before.cloneContents().textContent;
+    };
+    const earlier = around(body, 0, node, found.start);
+    const later = around(node, found.start + found.word.length, body, body.childNodes.length);
+    const letters = (text) => text.replace(/[^\p{L}\p{N}]/gu, "");
+    this.emit("looked", { id, word: found.word, number: earlier.split(found.word).length - 1,
+                          before: letters(earlier).slice(-60), after: letters(later).slice(0, 60) });
   }
 
   // What a reply is, and what it was taken from.
@@ -319,7 +341,7 @@ class Transcript {
     save.addEventListener("click", finish);
     leave.addEventListener("click", close);
     field.addEventListener("keydown", (event) => {
-      if (event.key === "Escape") {
+      if (event.key === "Escape" && !composes(event)) {
         event.stopPropagation();
         close();
       } else if (isPlainEnter(event) && (event.ctrlKey || event.metaKey)) finish();
@@ -355,7 +377,6 @@ class Transcript {
     this.sender.setAttribute("aria-label", label);
     this.sender.title = label;
     this.sender.querySelector("path").setAttribute("d", ICONS[id ? "stop" : "send"]);
-    this.sender.classList.toggle("gg-stops", Boolean(id));
   }
 
   follow() {
