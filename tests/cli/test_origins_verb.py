@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from filelock import FileLock
 
 from glassgpt.cli.main import main
+from glassgpt.inside.origins_index import FOLDER
 
 ENGLISH = (
     "The ferry to the northern islands leaves at seven in the morning, except on Mondays, when the crew paints. "
@@ -130,3 +135,27 @@ def test_the_rows_that_a_build_learned_are_found_with_their_numbers_in_the_file(
         assert numbers <= rows.keys() and found["notes"] == []
         hits += line["row"] in numbers
     assert hits > 0.8 * len(lines[::10]), "those held out are not there"
+
+
+def test_what_is_wrong_is_told_before_any_data_is_sorted(run, capsys, tmp_path):
+    fresh = tmp_path / "run"
+    shutil.copytree(run, fresh, ignore=shutil.ignore_patterns("origins", "origins.lock"))
+    assert not (fresh / FOLDER).exists()
+    for words in (["x", "--least", "0"], [" "]):
+        assert main(["origins", str(fresh), *words]) == 1
+    assert not (fresh / FOLDER).exists()
+    assert "indexing" not in capsys.readouterr().err
+
+
+def test_whoever_waits_for_another_that_sorts_is_told(run, capsys, tmp_path):
+    fresh = tmp_path / "run"
+    shutil.copytree(run, fresh, ignore=shutil.ignore_patterns("origins", "origins.lock"))
+    with FileLock(fresh / f"{FOLDER}.lock") as lock, ThreadPoolExecutor(1) as pool:
+        asking = pool.submit(main, ["origins", str(fresh), "passengers who bring a bicycle"])
+        until = time.monotonic() + 30
+        told = ""
+        while "waiting for it" not in told and time.monotonic() < until:
+            time.sleep(0.05)
+            told += capsys.readouterr().err
+        lock.release()
+        assert asking.result() == 0 and "another process is indexing this run" in told

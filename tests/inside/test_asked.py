@@ -24,17 +24,15 @@ LETTERS = train_characters(["the sea was calm"])
 def test_the_text_and_the_characters_of_its_tokens_are_those_that_were_given(text, tokenizer):
     asked = Asked(text, tokenizer)
     assert asked.text == text and asked.bytes == text.encode()
-    begin, end = asked.characters()
-    reached = 0
-    for a, b in zip(begin.tolist(), end.tolist(), strict=True):
-        assert reached <= a and (b - a in (-1, 0) or a <= b <= len(text))
-        reached = max(reached, a)
     edges = asked.edges.tolist()
     for at in range(len(text) + 1):
         byte = len(text[:at].encode())
         assert asked.character_from(byte) == asked.character_to(byte) == at
-        if byte in edges[:-1]:
-            assert begin[len(edges) - 2 - edges[-2::-1].index(byte)] == at
+        assert asked.byte_at(at) == byte
+    owners = [at for at, character in enumerate(text) for _ in character.encode()]
+    firsts, lasts = asked.touched()
+    for a, b, first, last in zip(edges[:-1], edges[1:], firsts.tolist(), lasts.tolist(), strict=True):
+        assert a == b or (first, last) == (owners[a], owners[b - 1])
 
 
 @pytest.mark.parametrize("tokenizer", [PIECES, BYTES, LETTERS])

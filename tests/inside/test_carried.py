@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from glassgpt.core.errors import ConfigError, InputError
 from glassgpt.engine.language_model import LanguageModel
-from glassgpt.inside.carried import Carried, carried, carried_to
+from glassgpt.inside.carried import carried, carried_to
 from glassgpt.inside.opened import Opened
 from glassgpt.model.config import ModelConfig
 from glassgpt.model.gpt import GPT
@@ -102,7 +102,6 @@ def test_the_parts_are_those_of_gradients_through_the_network_held_still(name, t
 @pytest.mark.parametrize("name", [name for name in NETWORKS if name not in ("sines", "biases")])
 def test_without_biases_the_tokens_carried_everything(name):
     found = carried(random_model(NETWORKS[name]), TEXT)
-    assert sum(found.scores) + found.rest == pytest.approx(found.total)
     assert abs(found.rest) < 1e-3 * max(map(abs, found.scores))
 
 
@@ -120,4 +119,5 @@ def test_bad_questions_are_refused():
         carried(model, TEXT, 300)
     with pytest.raises(InputError, match="empty"):
         carried(model, "")
-    assert isinstance(carried(model, [5]), Carried)
+    alone = carried(model, [5])
+    assert alone.tokens == (model.tokenizer.decode([5]),) and alone.scores == pytest.approx([alone.total], rel=1e-3)

@@ -245,7 +245,7 @@ def test_a_lens_that_is_trained_lies_beside_the_model_and_reads_its_layers(kept,
 
 
 def test_a_lens_of_other_weights_is_refused_by_name(kept, base, tmp_path, capsys):
-    assert main(["look", kept, "x", "--tuned"]) == 1
+    assert main(["look", kept, "x", "--tuned", "--json"]) == 1
     assert "no tuned lens lies beside" in capsys.readouterr().err
     model = load(base, in_torch=True)
     text = tmp_path / "sea.txt"
@@ -258,7 +258,7 @@ def test_a_lens_of_other_weights_is_refused_by_name(kept, base, tmp_path, capsys
     again = tmp_path / "again"
     model.save(again)
     shutil.copy(tmp_path / "tuned.lens", again)
-    assert main(["look", str(again), "x", "--tuned"]) == 1
+    assert main(["look", str(again), "x", "--tuned", "--json"]) == 1
     told = capsys.readouterr().err
     assert "other weights" in told and "Train it again." in told
 
@@ -269,6 +269,7 @@ def test_a_lens_of_other_weights_is_refused_by_name(kept, base, tmp_path, capsys
     (["--checkpoints", "--tune", "a.txt"], "looks at no text"),
     (["--tune", "a.txt"], "a.txt"),
     (["x", "--checkpoints", "--tuned"], "--tuned does not go"),
+    (["x", "--tuned"], "the table does not show"),
 ])  # fmt: skip
 def test_what_does_not_go_with_a_lens_is_refused(base, capsys, words, said):
     assert main(["look", base, *words]) == 1

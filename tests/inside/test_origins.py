@@ -22,6 +22,7 @@ from glassgpt.data.examples import Example
 from glassgpt.data.rows import Row
 from glassgpt.data.shards import open_shards, write_shards
 from glassgpt.data.sources import read_rows
+from glassgpt.inside.asked import Asked
 from glassgpt.inside.origins import Explanation, Origins
 from glassgpt.inside.origins_index import open_index
 from glassgpt.inside.spans import least_span
@@ -264,6 +265,39 @@ def test_a_character_that_the_tokenizer_lacks_is_composed(tmp_path):
         ("composed", "海"), ("memorised", " a small boat went out to look"), ("composed", "🐟"),
     ]  # fmt: skip
     assert found.notes == () and found.spans[1].matches[0].places[0].part is None
+
+
+def test_two_bytes_of_different_characters_are_no_span(tmp_path):
+    """Emoji begin with the same bytes."""
+    rows = [Row("emoji.txt", 1, ("text",), ["the sea 😀 was calm"])]
+    answers_run(tmp_path / "run", rows, 270)
+    with Origins.open(tmp_path / "run") as origins:
+        found = origins.explain("z🐟q", least=1)
+        assert all(match.start < match.end for match in found.matches)
+        assert {found.text[s.start : s.end]: s.kind for s in found.spans} == {"z🐟q": "composed"}
+
+
+def test_excerpts_have_no_halves_of_characters_at_their_edges(tmp_path):
+    rows = [Row("fish.txt", 1, ("text",), ["囧" * 40 + "the sea was calm today" + "囧" * 40])]
+    answers_run(tmp_path / "run", rows, 275)
+    with Origins.open(tmp_path / "run") as origins:
+        found = origins.explain("the sea was calm today", least=5)
+        (place,) = found.matches[0].places
+        assert place.before.endswith("囧囧") and place.after.startswith("囧囧")
+        for most in range(1, 12):
+            parts = origins.read(0, most)
+            assert "�" not in place.before + place.after + "".join(part.text for part in parts)
+        with pytest.raises(ConfigError, match="most"):
+            origins.read(0, -5)
+
+
+def test_the_end_of_a_text_is_compared_with_rows_though_its_last_character_is_cut(shop):
+    """Of a character that the tokenizer cuts into bytes, the last byte began no character and was left out."""
+    origins, tokenizer, _ = shop
+    text = "nothing of it 囧"
+    assert len(tokenizer.encode_segment("囧")) > 1
+    first, last = Asked(text, tokenizer).touched()
+    assert first[-1] == last[-1] == len(text) - 1 and origins.explain(text).spans[-1].end == len(text)
 
 
 def test_what_cannot_be_asked_is_told_in_both_languages(tmp_path, shop):

@@ -106,6 +106,20 @@ def test_a_picture_written_again_is_the_same_to_the_byte(trace, tmp_path):
     assert (tmp_path / "one.svg").read_bytes() == (tmp_path / "two.svg").read_bytes()
 
 
+def test_a_picture_is_replaced_whole_or_not_at_all(trace, tmp_path, monkeypatch):
+    path = tmp_path / "a.png"
+    plots.save(plots.lens(LENS), path)
+    before = path.read_bytes()
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(GlassError):
+        plots.save(plots.attention(trace, 0, 0), path)
+    assert path.read_bytes() == before and [one.name for one in tmp_path.iterdir()] == ["a.png"]
+
+
 def test_the_numbers_are_json_and_those_of_the_pictures(trace):
     drawn = pictures(trace)
     pattern = json.loads(json.dumps(plots.numbers(plots.head_pattern(trace, 0, 1)), allow_nan=False))
@@ -217,8 +231,10 @@ def test_what_cannot_be_drawn_is_refused_by_name(trace, tmp_path):
         plots.lens(LENS, language="de")
     with pytest.raises(ConfigError, match=r"neither in \.svg"):
         plots.save(plots.lens(LENS), tmp_path / "a.bmp")
+    (tmp_path / "file").write_text("kept")
     with pytest.raises(GlassError, match="could not be written"):
-        plots.save(plots.lens(LENS), tmp_path / "nowhere" / "a.svg")
+        plots.save(plots.lens(LENS), tmp_path / "file" / "a.svg")
+    assert (tmp_path / "file").read_text() == "kept"
     with pytest.raises(ConfigError, match="dict has no numbers"):
         plots.numbers({})  # type: ignore[arg-type]
 

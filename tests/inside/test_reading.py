@@ -67,7 +67,7 @@ def test_steps_are_the_models_probabilities(tiny):
     for step in steps:
         row = expected[step.position - 1]
         assert step.id == ids[step.position] and step.probability == pytest.approx(float(row[step.id]), abs=1e-5)
-        assert step.logprob == pytest.approx(math.log(step.probability))
+        assert step.logprob == pytest.approx(math.log(float(row[step.id])), abs=1e-4)
         assert step.rank == int((row > row[step.id]).sum()) + 1
         assert step.entropy == pytest.approx(float(-(row * row.log2()).sum()), abs=1e-3)
         assert [a.id for a in step.alternatives] == row.topk(3).indices.tolist()
@@ -211,8 +211,12 @@ def test_patching_everything_brings_the_answer_back_and_nothing_brings_nothing(t
         patch(tiny, clean, corrupted[:-1], answer, other)
     with pytest.raises(InputError, match="alike"):
         patch(tiny, clean, clean, answer, other)
-    with pytest.raises(ConfigError, match="heads"):
-        patch(tiny, clean, corrupted, answer, other, ["z"])
+    for name in ("z", "logits"):
+        with pytest.raises(ConfigError, match="cannot be carried over"):
+            patch(tiny, clean, corrupted, answer, other, [name])
+    for wrong in (-1, tiny.config.vocab_size):
+        with pytest.raises(ConfigError, match="answer"):
+            patch(tiny, clean, corrupted, wrong, other)
 
 
 def test_the_lens_of_the_last_layer_is_the_network(tiny):

@@ -12,7 +12,8 @@ import transformers
 import glassgpt
 from glassgpt.core.errors import ConfigError, InputError
 from glassgpt.formats.huggingface import huggingface_network
-from glassgpt.inside.trace import MOST_BYTES, run_with_trace, trace_names
+from glassgpt.inside.subject import MOST_BYTES
+from glassgpt.inside.trace import run_with_trace, trace_names
 from glassgpt.model.config import ModelConfig
 from glassgpt.model.encoder import Encoder
 from glassgpt.model.gpt import GPT

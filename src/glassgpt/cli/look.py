@@ -76,6 +76,8 @@ def _once(args: argparse.Namespace, prompt: Any) -> int:
 
     model, _ = load_model(args)
     tuned = None
+    if args.tuned and args.out is None and not args.json:
+        raise ConfigError("--tuned reads layers, which the table does not show", hint="Add --out FILE or --json.")
     if args.tuned:
         from glassgpt.inside.tuned import own_lens
 

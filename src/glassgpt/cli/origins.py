@@ -45,10 +45,11 @@ def add_parser(verbs: Any, common: argparse.ArgumentParser, language: str) -> No
 
 def run(args: argparse.Namespace) -> int:
     """Ask, and show the answer."""
-    from glassgpt.inside.origins import Origins
+    from glassgpt.inside.origins import Origins, check_question
 
     language = args.language
     text = _piped() if args.text == "-" else args.text
+    check_question(text, args.least, args.places, args.nearest)  # now, and not after minutes of sorting
     retrieved = [(name, _file(Path(name))) for name in args.retrieved]
 
     def tell(sentence: Sentence) -> None:

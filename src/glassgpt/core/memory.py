@@ -6,6 +6,7 @@ import ctypes
 import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 _MMAP_THRESHOLD = -3  # mallopt's name for it in glibc's malloc.h
 
@@ -21,6 +22,16 @@ def keep_large_apart(size: int = 2 << 20) -> None:
     """Let blocks from `size` bytes on be given back when they are freed. Otherwise glibc learns, from the first large
     one that is freed, to put them between the small ones, where they leave holes: a tenth of a training's memory."""
     _call("mallopt", _MMAP_THRESHOLD, size)
+
+
+def available_memory() -> int | None:
+    """Bytes that programs can have without others being moved to the disk; None where the system does not say (only
+    Linux does, in /proc)."""
+    try:
+        about = Path("/proc/meminfo").read_text(encoding="ascii")
+        return 1024 * int(about.partition("MemAvailable:")[2].split()[0])
+    except (OSError, ValueError, IndexError):
+        return None
 
 
 def _call(name: str, *arguments: int) -> None:

@@ -18,8 +18,9 @@ from glassgpt.engine.kv_cache import KVCache
 from glassgpt.engine.language_model import LanguageModel
 from glassgpt.engine.request import Piece, Request, Writer, plan_length, sampling_settings
 from glassgpt.engine.sampling import History, generator, sample, softmax
-from glassgpt.inside.steps import Alternative
-from glassgpt.inside.subject import Prompt, ids_of, network_of, token_text
+from glassgpt.engine.settings import check_int
+from glassgpt.inside.steps import MOST_ALTERNATIVES, Alternative
+from glassgpt.inside.subject import Prompt, ids_of, network_of, read_seen, token_text
 from glassgpt.inside.trace import choose_names
 from glassgpt.model.gpt import GPT
 from glassgpt.model.probe import Probe
@@ -114,20 +115,22 @@ def ablate(model: LanguageModel, prompt: Prompt, switches: Switches, top: int = 
 
     Raises:
         InputError: the prompt cannot be read.
-        ConfigError: there is no such layer or head.
+        ConfigError: there is no such layer or head, or `top` is out of range.
     """
     network, ids = network_of(model), ids_of(model, prompt)
+    check_int("top", top, 1, MOST_ALTERNATIVES)
     before, after = (_next(network, ids, probe) for probe in (None, switches.probe(network)))
     likely = dict.fromkeys(np.argsort(-before)[:top].tolist() + np.argsort(-after)[:top].tolist())
     shifts = tuple(Shift(i, token_text(model.tokenizer, i), float(before[i]), float(after[i])) for i in likely)
     return Ablation(switches, shifts, divergence_of(before, after))
 
 
-def answer_with(model: LanguageModel, prompt: Prompt, switches: Switches, max_new_tokens: int = 100, *,
+def answer_with(model: LanguageModel, prompt: Prompt, switches: Switches, max_new_tokens: int | None = None, *,
                 ends: Collection[int] | None = None, stops: Sequence[str] = (),
                 **settings: object) -> Iterator[Piece]:  # fmt: skip
     """Write on with parts switched off, piece by piece; `settings` are those of `SamplingSettings`. The same seed draws
-    with the same chance as with everything on. Messages are answered until the model's turn is over, other prompts
+    with the same chance as with everything on. Unless told otherwise it ends after 100 tokens or at the end of the
+    context. Messages are answered until the model's turn is over, other prompts
     until one of `ends` (the tokenizer's own end of a text unless given) or `stops`.
 
     Raises:
@@ -135,7 +138,8 @@ def answer_with(model: LanguageModel, prompt: Prompt, switches: Switches, max_ne
     """
     network, ids = network_of(model), ids_of(model, prompt)
     chosen = sampling_settings(dict(settings))
-    limit = plan_length(len(ids), model.context_length, max_new_tokens, None, max_new_tokens)
+    limit = plan_length(len(ids), model.context_length, max_new_tokens, None, 100)
+    stops = [stops] if isinstance(stops, str) else stops
     ends = model.end_ids if ends is None else ends
     if not isinstance(prompt, str) and prompt and isinstance(prompt[0], dict):
         ends, stops = model.template.stop_ids(model.tokenizer), model.template.stop_strings
@@ -150,7 +154,7 @@ def _written(model: LanguageModel, network: GPT, request: Request, probe: Probe 
     random = generator(request.settings.seed or 0, 0)
     ids = list(request.prompt)
     while writer.finish is None:
-        hidden = network.hidden(torch.tensor([ids], device=cache.device), cache=cache, probe=probe)
+        hidden = read_seen(network, torch.tensor([ids], device=cache.device), probe, cache)
         scores = network.logits(hidden[0, -1]).float().cpu().numpy()
         token, logprob = sample(scores, request.settings, history, random)
         history.append(token)
@@ -189,7 +193,7 @@ def patch(model: LanguageModel, clean: Prompt, corrupted: Prompt, answer: str | 
 
     Raises:
         InputError: the prompts differ in length, are answered alike, or an answer is not one token.
-        ConfigError: a name is unknown or has no place for each token.
+        ConfigError: a name is unknown or has no place for each token, or an answer is not in the vocabulary.
     """
     network = network_of(model)
     good, bad = ids_of(model, clean), ids_of(model, corrupted)
@@ -210,14 +214,14 @@ def patch(model: LanguageModel, clean: Prompt, corrupted: Prompt, answer: str | 
         scores = network.logits(hidden[:, -1]).float()
         return scores[:, first] - scores[:, second]  # [B]
 
-    up = float(above(network.hidden(torch.tensor([good], device=device), probe=keep)))
-    down = float(above(network.hidden(torch.tensor([bad], device=device), probe=lambda name, value: value)))
+    up = float(above(read_seen(network, torch.tensor([good], device=device), keep)))
+    down = float(above(read_seen(network, torch.tensor([bad], device=device), lambda name, value: value)))
     if good == bad or abs(up - down) < 1e-6:
         raise InputError("both prompts are answered alike", hint="Choose prompts that the model answers differently.")
-    wrong = [name for name, value in kept.items() if value.dim() != 3]
+    wrong = [name for name, value in kept.items() if value.dim() != 3] + sorted(wanted - kept.keys())
     if wrong:
-        raise ConfigError("{name} has heads; expected a value with one row a token", hint="Take resid_pre, attn_out or "
-                          "mlp_out.", name=wrong[0])  # fmt: skip
+        raise ConfigError("{name} cannot be carried over; expected a value of the stream with one row a token",
+                          hint="Take resid_pre, attn_out or mlp_out.", name=wrong[0])  # fmt: skip
     rows = []
     for name, value in kept.items():
         restored: list[float] = []
@@ -232,7 +236,7 @@ def patch(model: LanguageModel, clean: Prompt, corrupted: Prompt, answer: str | 
                 own[range(len(places)), places] = value[0, places]
                 return own
 
-            hidden = network.hidden(torch.tensor([bad] * len(places), device=device), probe=replace)
+            hidden = read_seen(network, torch.tensor([bad] * len(places), device=device), replace)
             restored += ((above(hidden) - down) / (up - down)).tolist()
         rows.append(tuple(restored))
     tokens = tuple(token_text(model.tokenizer, id) for id in bad)
@@ -250,6 +254,7 @@ def divergence_of(before: np.ndarray, after: np.ndarray) -> float:
 
 def _one_token(model: LanguageModel, text: str | int) -> int:
     if isinstance(text, int):
+        check_int("answer", text, 0, model.config.vocab_size - 1)
         return text
     ids = model.tokenizer.encode(text, add_bos=False)
     if len(ids) != 1:
@@ -260,7 +265,7 @@ def _one_token(model: LanguageModel, text: str | int) -> int:
 
 @torch.no_grad()
 def _next(network: GPT, ids: Sequence[int], probe: Probe | None) -> np.ndarray:
-    hidden = network.hidden(torch.tensor([list(ids)], device=network.embed.weight.device), probe=probe)
+    hidden = read_seen(network, torch.tensor([list(ids)], device=network.embed.weight.device), probe)
     return softmax(network.logits(hidden[0, -1]).float().cpu().numpy())
 
 

@@ -22,13 +22,7 @@ class Asked:
     """
 
     def __init__(self, text: str, tokenizer: Tokenizer) -> None:
-        if not text.strip():
-            raise InputError("the text is empty", hint="Give a reply, or a part of one.")
-        if len(text) > MOST_CHARACTERS:
-            raise InputError(
-                "the text has {count:,} characters; at most {limit:,} can be asked about",
-                hint="Give a part of it.", count=len(text), limit=MOST_CHARACTERS,
-            )  # fmt: skip
+        check_text(text)
         symbols: list[int] = []
         pieces: list[bytes] = []
         for known, part in _parts(text, tokenizer):
@@ -63,10 +57,28 @@ class Asked:
         """The character before which all bytes are whole characters and lie before this byte."""
         return int(self._begun[byte]) - int(not self._boundary[byte])
 
-    def characters(self) -> tuple[Ints, Ints]:
-        """The character that each token begins at, rounded up, and the one that it ends before, rounded down, [T]."""
+    def touched(self) -> tuple[Ints, Ints]:
+        """The characters that each token's first byte and last byte belong to, [T]: one and the same for each piece of
+        a character that was cut."""
         begun = self._begun.astype(np.int64)
-        return begun[self.edges[:-1]], begun[self.edges[1:]] - ~self._boundary[self.edges[1:]]
+        last = len(begun) - 1
+        first_byte, last_byte = np.minimum(self.edges[:-1] + 1, last), self.edges[1:]
+        return np.maximum(begun[first_byte] - 1, 0), np.maximum(begun[last_byte] - 1, 0)
+
+    def byte_at(self, character: int) -> int:
+        """The byte at which a character begins; of the number of all of them, the end."""
+        return int(np.searchsorted(self._begun, character + 1)) - 1
+
+
+def check_text(text: str) -> None:
+    """Raises InputError where a text is empty or has too many characters to be asked about."""
+    if not text.strip():
+        raise InputError("the text is empty", hint="Give a reply, or a part of one.")
+    if len(text) > MOST_CHARACTERS:
+        raise InputError(
+            "the text has {count:,} characters; at most {limit:,} can be asked about",
+            hint="Give a part of it.", count=len(text), limit=MOST_CHARACTERS,
+        )  # fmt: skip
 
 
 def _parts(text: str, tokenizer: Tokenizer) -> list[tuple[bool, str]]:

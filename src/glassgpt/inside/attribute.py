@@ -20,10 +20,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from glassgpt.core.errors import ConfigError
+from glassgpt.core.errors import ConfigError, InputError
 from glassgpt.engine.language_model import LanguageModel
 from glassgpt.engine.settings import check_int
-from glassgpt.inside.subject import Prompt, ids_of, network_of, texts_of
+from glassgpt.inside.subject import MOST_BYTES, Prompt, check_room, ids_of, network_of, read_seen, texts_of
 from glassgpt.model.gpt import GPT
 
 ENOUGH = 0.015  # a gap at which more steps are not worth their time
@@ -60,12 +60,12 @@ def attribute(model: LanguageModel, prompt: Prompt, target: int | None = None, *
     """Explain the next token after a prompt: `target`, or the likeliest.
 
     The line is cut into stretches. What each should add up to is known from its ends, so those that miss it by the most
-    are halved until all together miss less than 1.5 %, or `most_steps` gradients were taken, or the `seconds` are over.
-    `going` is asked between; once it is False, the computation ends as if the time were over.
+    are halved until all together miss less than 1.5 %, or `most_steps` gradients were taken, or the `seconds` are over;
+    the first stretches are read in any case. `going` is asked between a few gradients.
 
     Raises:
-        InputError: the prompt cannot be read.
-        ConfigError: the target is not in the vocabulary, or `most_steps` is out of range.
+        InputError: the prompt cannot be read; or nobody waits for it any more, by `going`.
+        ConfigError: the target is not in the vocabulary, `most_steps` is out of range, or the text is too long.
     """
     network, ids = network_of(model), ids_of(model, prompt)
     check_int("most_steps", most_steps, _POINTS * (len(_FIRST) - 1), 100_000)
@@ -81,27 +81,31 @@ def attribute(model: LanguageModel, prompt: Prompt, target: int | None = None, *
         return value
 
     with torch.no_grad():
-        last = network.logits(network.hidden(rows, probe=hold)[0, -1]).float().log_softmax(-1)
-    target = int(last.argmax()) if target is None else target
-    vectors = held[0][0]  # [T, C]
-    middle = (network.embed.weight.mean(0) * network.config.embed_scale).to(vectors)
-    said = [place for place, id in enumerate(ids) if place and not model.tokenizer.is_control(id)]
-    start = vectors.clone()
-    start[said or [0]] = middle
-    line = _Line(network, rows, start, vectors, target)
-    until = math.inf if seconds is None else time.monotonic() + seconds
+        last = network.logits(read_seen(network, rows, hold)[0, -1]).float().log_softmax(-1)
+        target = int(last.argmax()) if target is None else target
+        vectors = held[0][0]  # [T, C]
+        middle = (network.embed.weight.mean(0) * network.config.embed_scale).to(vectors)
+        said = [place for place, id in enumerate(ids) if place and not model.tokenizer.is_control(id)]
+        start = vectors.clone()
+        start[said or [0]] = middle
+    began = time.monotonic()
+    until = math.inf if seconds is None else began + seconds
+    line = _Line(network, rows, start, vectors, target, going)
     stretches = line.stretches(list(pairwise(_FIRST)))
     steps = _POINTS * len(stretches)
     low, high = line.heights[0.0], line.heights[1.0]
     whole = max(abs(high - low), 1e-9)
     # Stretches that miss in opposite directions must not hide one another.
     while (missed := sum(abs(s.missed) for s in stretches)) > ENOUGH * whole and steps + 2 * _POINTS <= most_steps:
-        if time.monotonic() > until or not going():
+        now = time.monotonic()
+        if now > until:
             break
+        # As many at once as must be better and as there is time for: a network reads many points in little more time
+        # than few.
+        reach = steps + max(2 * _POINTS, min(most_steps, (until - now) / (now - began) * steps))
         stretches.sort(key=lambda stretch: -abs(stretch.missed))
         halved: list[tuple[float, float]] = []
-        # As many at once as must be better: a network reads many points in little more time than few.
-        while stretches and missed > ENOUGH / 2 * whole and steps + 2 * _POINTS <= most_steps:
+        while stretches and missed > ENOUGH / 2 * whole and steps + 2 * _POINTS <= min(most_steps, reach):
             worst = stretches.pop(0)
             middle_point = (worst.begin + worst.end) / 2
             halved += [(worst.begin, middle_point), (middle_point, worst.end)]
@@ -132,8 +136,15 @@ class _Stretch:
 class _Line:
     """Token vectors [T, C] from a baseline to a prompt's, and the target's log-probability on the way."""
 
-    def __init__(self, network: GPT, rows: Tensor, start: Tensor, end: Tensor, target: int) -> None:
+    def __init__(self, network: GPT, rows: Tensor, start: Tensor, end: Tensor, target: int,
+                 going: Callable[[], bool]) -> None:  # fmt: skip
         self.network, self.rows, self.start, self.way, self.target = network, rows, start, end - start, target
+        self.going = going
+        config, length = network.config, rows.shape[1]
+        # What the way back needs of each layer: its pattern and some rows of its width; and three tables meanwhile.
+        each = 4 * (config.n_layer + 3) * config.n_head * length**2 + 4 * 16 * config.n_layer * length * config.n_embd
+        check_room(each, length)
+        self.at_once = max(1, min(_AT_ONCE // length, MOST_BYTES // each))
         self.heights: dict[float, float] = {}
         points, weights = np.polynomial.legendre.leggauss(_POINTS)
         self.points, self.weights = (points + 1) / 2, weights / 2
@@ -143,14 +154,15 @@ class _Line:
         places = [float(place) for begin, end in ends for place in begin + (end - begin) * self.points]
         new = sorted({place for pair in ends for place in pair} - self.heights.keys())
         gradients = np.empty((len(places), self.rows.shape[1]))
-        count = max(1, _AT_ONCE // self.rows.shape[1])
-        for at in range(0, len(places), count):
-            vectors = self._at(places[at : at + count]).requires_grad_()
+        for at in range(0, len(places), self.at_once):
+            if not self.going():
+                raise InputError("nobody waits for this any more")
+            vectors = self._at(places[at : at + self.at_once]).requires_grad_()
             (gradient,) = torch.autograd.grad(self._logprobs(vectors).sum(), vectors)
-            gradients[at : at + count] = (gradient * self.way).sum(-1).double().cpu().numpy()
+            gradients[at : at + self.at_once] = (gradient * self.way).sum(-1).cpu().double().numpy()
         with torch.no_grad():
-            for at in range(0, len(new), count):
-                own = new[at : at + count]
+            for at in range(0, len(new), self.at_once):
+                own = new[at : at + self.at_once]
                 self.heights.update(zip(own, self._logprobs(self._at(own)).tolist(), strict=True))
         found = []
         for number, (begin, end) in enumerate(ends):

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from glassgpt.core.errors import ConfigError
 from glassgpt.engine.language_model import LanguageModel
+from glassgpt.engine.settings import check_int
 from glassgpt.inside.opened import Opened
 from glassgpt.inside.subject import Prompt, ids_of, network_of, texts_of
 from glassgpt.model.attention import join_heads, split_heads
@@ -66,8 +67,9 @@ def carried_to(opened: Opened, place: int, target: int | None = None) -> Carried
     """`carried` for the token at a place of a text that is open: `target`, or the likeliest, after those before it.
 
     Raises:
-        ConfigError: the target is not in the vocabulary.
+        ConfigError: the target is not in the vocabulary, or there is no such place.
     """
+    check_int("place", place, 1, len(opened.ids))
     network = network_of(opened.model)
     if target is not None and not 0 <= target < network.config.vocab_size:
         raise ConfigError("token id {id} is not in the vocabulary, which has {size} entries", id=target,
@@ -88,7 +90,7 @@ def carried_to(opened: Opened, place: int, target: int | None = None) -> Carried
         back = back + _through_mlp(block, middles[layer][:place], back)
         patterns = opened.patterns(layer, place)
         back = back + _through_attention(block, streams[layer][:place], patterns, back)
-    parts = (back * streams[0][:place]).sum(-1).double()
+    parts = (back * streams[0][:place]).sum(-1).cpu().double()
     tokens = tuple(opened.tokens[:place])
     (text,) = texts_of(opened.model.tokenizer, [target])
     return Carried(tokens, tuple(parts.tolist()), target, text, total, total - float(parts.sum()))

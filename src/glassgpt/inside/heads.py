@@ -13,7 +13,8 @@ from torch import Tensor
 
 from glassgpt.core.errors import ConfigError
 from glassgpt.engine.language_model import LanguageModel
-from glassgpt.inside.subject import network_of
+from glassgpt.engine.settings import check_int
+from glassgpt.inside.subject import network_of, read_seen
 from glassgpt.model.gpt import GPT
 
 NAMED = 0.4  # the mean share of its attention from which on a head is named after what it looks at
@@ -54,11 +55,12 @@ def head_scores(model: LanguageModel | GPT, *, half: int = 32, sequences: int = 
     Random tokens mean nothing, so that what is found is not the language but the head.
 
     Raises:
-        ConfigError: twice `half` is more than the model's context, or less than 4.
+        ConfigError: twice `half` is more than the model's context, or less than 4; or `sequences` is out of range.
     """
     network = network_of(model)
     config = network.config
-    if half < 2 or 2 * half > config.context_length or sequences < 1:
+    check_int("sequences", sequences, 1, 1024)
+    if half < 2 or 2 * half > config.context_length:
         raise ConfigError(
             "{half} tokens cannot be read twice; expected from 2 to {most}", half=half, most=config.context_length // 2
         )
@@ -74,7 +76,7 @@ def head_scores(model: LanguageModel | GPT, *, half: int = 32, sequences: int = 
         return value
 
     with torch.no_grad():
-        network.hidden(ids, probe=measure)
+        read_seen(network, ids, measure)
     return found
 
 
@@ -108,7 +110,7 @@ def summarise(pattern: Tensor) -> Summary:
     """The summary of a head's pattern [T, T]; of a text of one token all on itself."""
     if len(pattern) < 2:
         return Summary(0.0, 0.0, 1.0, 0.0)
-    rows = pattern[1:].double()
+    rows = pattern[1:].cpu().double()
     bits = -(rows * rows.clamp_min(1e-30).log2()).sum(-1)
     return Summary(float(pattern.diagonal(-1).mean()), float(rows[:, 0].mean()),
                    float(pattern.diagonal(0)[1:].mean()), float(bits.mean()))  # fmt: skip

@@ -19,7 +19,7 @@ from glassgpt.core.errors import InputError
 from glassgpt.engine.language_model import LanguageModel
 from glassgpt.engine.settings import check_int
 from glassgpt.inside.steps import MOST_ALTERNATIVES, Alternative
-from glassgpt.inside.subject import AT_ONCE, Prompt, ids_of, network_of, token_text
+from glassgpt.inside.subject import AT_ONCE, Prompt, ids_of, network_of, read_seen, token_text
 from glassgpt.model.gpt import GPT
 
 if TYPE_CHECKING:
@@ -64,7 +64,8 @@ def logit_lens(model: LanguageModel, prompt: Prompt, top: int = 5, *, start: int
     network, ids = network_of(model), ids_of(model, prompt)
     stop = len(ids) if stop is None else stop
     if not 0 <= start < stop <= len(ids):
-        raise InputError("place {place} is not among {count} tokens", place=start, count=len(ids))
+        raise InputError("places {start} to {stop} are not among {count} tokens", start=start, stop=stop,
+                         count=len(ids), hint="They are counted from 0, and `stop` is not among them.")  # fmt: skip
     with torch.no_grad():
         streams = residual_streams(network, ids[:stop], start)
     return read_streams(model, streams, ids[start:stop], top, start, tuned)
@@ -95,7 +96,7 @@ def residual_streams(network: GPT, ids: Sequence[int], start: int = 0) -> list[T
             streams.append(value[0, start:])
         return value
 
-    network.hidden(torch.tensor([list(ids)], device=network.embed.weight.device), probe=keep)
+    read_seen(network, torch.tensor([list(ids)], device=network.embed.weight.device), keep)
     return streams
 
 

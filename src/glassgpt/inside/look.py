@@ -22,7 +22,7 @@ from glassgpt.inside.attribute import Attribution, attribute
 from glassgpt.inside.lens import Lens, logit_lens
 from glassgpt.inside.numbers import HeadPattern, numbers
 from glassgpt.inside.steps import MOST_ALTERNATIVES, Alternative, Step, entropy_of, step_of
-from glassgpt.inside.subject import Prompt, ids_of, network_of, scores_of, texts_of, token_text
+from glassgpt.inside.subject import Prompt, ids_of, network_of, read_seen, scores_of, texts_of, token_text
 from glassgpt.inside.tuned import TunedLens
 from glassgpt.model.gpt import GPT
 
@@ -124,7 +124,7 @@ def read_patterns(model: LanguageModel | GPT, ids: Sequence[int],
     kept: dict[tuple[int, int], Tensor] = {}
 
     def keep(layer: int, pattern: Tensor) -> None:
-        kept.update({(layer, head): pattern[head].float().cpu() for at, head in heads if at == layer})
+        kept.update({(layer, head): pattern[head].float().cpu().clone() for at, head in heads if at == layer})
 
     each_pattern(model, ids, keep)
     tokens = tuple(texts_of(None if isinstance(model, GPT) else model.tokenizer, ids))
@@ -141,7 +141,7 @@ def each_pattern(model: LanguageModel | GPT, ids: Sequence[int], see: Callable[[
         return value
 
     with torch.no_grad():
-        network.hidden(torch.tensor([list(ids)], device=network.embed.weight.device), probe=keep)
+        read_seen(network, torch.tensor([list(ids)], device=network.embed.weight.device), keep)
 
 
 def clearness(layer: int, pattern: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from glassgpt.engine.settings import check_int
 from glassgpt.inside.heads import Summary, summarise
 from glassgpt.inside.lens import Lens, read_streams
 from glassgpt.inside.steps import Step, read_steps
-from glassgpt.inside.subject import ids_of, network_of, texts_of
+from glassgpt.inside.subject import ids_of, network_of, read_seen, texts_of
 from glassgpt.inside.tuned import TunedLens, own_lens
 from glassgpt.model.attention import attention_pattern, causal_mask
 
@@ -77,7 +77,8 @@ class Opened:
 
     def readers(self, place: int, count: int = 8) -> list[Reader]:
         """The heads that read the most from one place when the token at `place` was chosen; what they give to the first
-        token, where heads rest, and to the last one before it does not count."""
+        token, where heads rest, and to the last one before it does not count. Raises ConfigError: there is none."""
+        check_int("place", place, 1, len(self.ids))
         queries, keys = self._read.queries, self._read.keys
         row, found = place - 1, list[Reader]()
         for layer, (q, k) in enumerate(zip(queries, keys, strict=True)):
@@ -145,5 +146,5 @@ class Opened:
             return value
 
         with torch.no_grad():
-            network.hidden(torch.tensor([self.ids], device=network.embed.weight.device), probe=keep)
+            read_seen(network, torch.tensor([self.ids], device=network.embed.weight.device), keep)
         return kept

@@ -23,14 +23,16 @@ from glassgpt.core.errors import ConfigError, GlassError, NotFoundError
 from glassgpt.core.runs import TRAIN, Run
 from glassgpt.core.words import Sentence
 from glassgpt.data.shards import MANIFEST, Shards, open_shards
+from glassgpt.engine.settings import check_int
 from glassgpt.formats.place import read_tokenizer
-from glassgpt.inside.asked import Asked
+from glassgpt.inside.asked import Asked, check_text
 from glassgpt.inside.nearest import Shared, find_nearest
 from glassgpt.inside.origins_index import PART, Index, Progress, open_index
 from glassgpt.inside.spans import Match, Place, Span, find_matches, find_quotes, least_span, tile
 from glassgpt.text.tokenizer import Tokenizer
 
 MOST_SHOWN = 1000  # places or rows
+_CUT = "\ufffd"  # what half a character at the edge of an excerpt becomes
 _AROUND = 24  # tokens told before and after a place
 _ROW_TOKENS = 200  # tokens told of a near row
 
@@ -177,10 +179,7 @@ class Origins:
             ConfigError: a number is out of range.
         """
         began = time.perf_counter()
-        for name, value, smallest in (("least", least, 1), ("places", places, 1), ("nearest", nearest, 0)):
-            if value is not None and not smallest <= value <= MOST_SHOWN:
-                raise ConfigError("{name} is {value}; expected a number from {smallest} to {largest}", name=name,
-                                  value=value, smallest=smallest, largest=MOST_SHOWN)  # fmt: skip
+        check_question(text, least, places, nearest)
         shards, index = self._opened()
         asked = Asked(text, self._tokenizer)
         least = self.least if least is None else least
@@ -194,8 +193,8 @@ class Origins:
         composed = np.zeros(len(asked.text) + 1, bool)
         for span in spans:
             composed[span.start : span.end] = span.kind == "composed"
-        first, last = asked.characters()
-        rest = composed[first] & composed[np.maximum(last - 1, 0)]
+        first, last = asked.touched()
+        rest = composed[first] & composed[last]
         near = find_nearest(index.array, index.begins, asked, found, rest, nearest)
         rows = tuple(self._row(shards, index, n.document, n.symbol, n.score, n.shared) for n in near)
         return Explanation(asked.text, tuple(spans), tuple(matches), rows, least, len(asked.symbols), self.notes,
@@ -203,7 +202,8 @@ class Origins:
 
     def read(self, document: int, most: int = 4096) -> list[RowPart]:
         """What a row of the training data says, at most so many tokens of it, in stretches that were learned or not.
-        Raises NotFoundError where there is no such document."""
+        Raises NotFoundError where there is no such document, ConfigError where `most` is out of range."""
+        check_int("most", most, 1, 1 << 20)
         shards, _ = self._opened()
         if not 0 <= document < shards.documents:
             raise NotFoundError("there is no document {number}", hint="They are numbered from 0 to {last}.",
@@ -214,6 +214,8 @@ class Origins:
         cuts = [0, *(np.flatnonzero(mask[1:] != mask[:-1]) + 1).tolist(), end - begin]
         parts = [RowPart(self._tokenizer.decode(ids[a:b].tolist()), bool(mask[a]))
                  for a, b in pairwise(cuts) if a < b]  # fmt: skip
+        if parts:
+            parts[-1] = RowPart(parts[-1].text.rstrip(_CUT), parts[-1].learned)
         return [part for part in parts if part.text]
 
     def _opened(self) -> tuple[Shards, Index]:
@@ -226,8 +228,8 @@ class Origins:
         at = symbol - document  # a 0 follows each document
         begin, end = shards.span(document)
         origin = shards.origin(at)
-        before = self._said(shards, max(begin, at - _AROUND), at)
-        after = self._said(shards, at + length, min(end, at + length + _AROUND))
+        before = self._said(shards, max(begin, at - _AROUND), at).lstrip(_CUT)
+        after = self._said(shards, at + length, min(end, at + length + _AROUND)).rstrip(_CUT)
         part = _part(shards, begin, end, at, at + length)
         said = self._said(shards, at, at + length)
         return Place(origin.source, origin.row, document, at - begin, part, before, said, after)
@@ -242,8 +244,17 @@ class Origins:
         at = symbol - document
         origin = shards.origin(at)
         start = begin if at - begin < _ROW_TOKENS // 2 else at - _AROUND
-        text = self._said(shards, start, min(end, start + _ROW_TOKENS))
+        text = self._said(shards, start, min(end, start + _ROW_TOKENS)).strip(_CUT)
         return NearRow(origin.source, origin.row, document, at - begin, round(score, 2), shared, text)
+
+
+def check_question(text: str, least: int | None, places: int, nearest: int) -> None:
+    """Raises what `Origins.explain` would, before any data is sorted for it: InputError, ConfigError."""
+    for name, value, smallest in (("least", least, 1), ("places", places, 1), ("nearest", nearest, 0)):
+        if value is not None and not smallest <= value <= MOST_SHOWN:
+            raise ConfigError("{name} is {value}; expected a number from {smallest} to {largest}", name=name,
+                              value=value, smallest=smallest, largest=MOST_SHOWN)  # fmt: skip
+    check_text(text)
 
 
 def _part(shards: Shards, begin: int, end: int, start: int, stop: int) -> Literal["question", "answer", "both"] | None:

@@ -93,7 +93,7 @@ def open_index(
         return read_index(folder, shards)  # before the lock: whoever may only read the folder can still ask
     except FormatError as error:
         problem = error.sentence() if (folder / _ABOUT).exists() else None
-    with _alone(run):
+    with _alone(run, tell):
         with suppress(FormatError):
             return read_index(folder, shards)  # another process made it meanwhile
         if problem is not None:
@@ -202,14 +202,18 @@ def _read(path: Path, begin: int, end: int) -> NDArray[np.unsignedinteger]:
 
 
 @contextmanager
-def _alone(run: Path) -> Iterator[None]:
-    """One process at a time makes the index of a run; the others wait."""
-    from filelock import FileLock
+def _alone(run: Path, tell: Callable[[Sentence], None]) -> Iterator[None]:
+    """One process at a time makes the index of a run; the others wait, and say so."""
+    from filelock import FileLock, Timeout
 
     path = run / f"{FOLDER}.lock"
     with refusing_disk(path):
         lock = FileLock(path)
-        lock.acquire()
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            tell(Sentence("another process is indexing this run; waiting for it"))
+            lock.acquire()
     try:
         yield
     finally:

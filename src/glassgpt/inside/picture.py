@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from glassgpt.core.errors import ConfigError
-from glassgpt.core.files import refusing_disk
+from glassgpt.core.files import write_whole
 from glassgpt.core.words import say
 from glassgpt.inside.letters import families, without_glyph
 
@@ -54,8 +54,9 @@ def save(figure: Figure, path: str | Path) -> None:
     path = Path(path)
     if path.suffix.lower() not in (".svg", ".png"):
         raise ConfigError("{path} ends neither in .svg nor in .png", hint="Name one of the two.", path=path)
-    with refusing_disk(path):
-        figure.savefig(path)
+    held = io.BytesIO()
+    figure.savefig(held, format=path.suffix.lower()[1:])
+    write_whole(path, held.getvalue())
 
 
 @cache

@@ -131,6 +131,8 @@ def find_matches(
     for first, tokens, here, count in zip(at.tolist(), length[at].tolist(), all_stands, counts.tolist(), strict=True):
         spans = [_widened(array, asked, tokenizer, first, first + tokens, place) for place in here]
         start, end = max(spans, key=lambda span: span[1] - span[0])
+        if start >= end:  # bytes of different characters
+            continue
         whole = [place for place, span in zip(here, spans, strict=True) if span == (start, end)]
         if tokens < least:
             if _tokens_in(asked, start, end) < least:
@@ -255,8 +257,8 @@ def _in_word(text: str, at: int) -> bool:
 
 def _tokens_in(asked: Asked, start: int, end: int) -> int:
     """How many whole tokens lie between two characters."""
-    begin, stop = asked.characters()
-    return int(((begin >= start) & (stop <= end) & (begin < stop)).sum())
+    begin, stop = asked.byte_at(start), asked.byte_at(end)
+    return int(((asked.edges[:-1] >= begin) & (asked.edges[1:] <= stop)).sum())
 
 
 def _outermost(kept: list[tuple[Match, list[tuple[int, int]]]]) -> list[tuple[Match, list[tuple[int, int]]]]:

@@ -11,10 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from glassgpt.core.errors import InputError
+from glassgpt.core.errors import ConfigError, GlassError, InputError
+from glassgpt.core.memory import available_memory
 from glassgpt.core.threads import thread_budget
 from glassgpt.engine.draft import BRIEF
 from glassgpt.engine.engine import Engine
+from glassgpt.engine.kv_cache import KVCache
 from glassgpt.engine.language_model import LanguageModel
 from glassgpt.engine.network import Network
 from glassgpt.engine.pages import pages_for
@@ -22,11 +24,16 @@ from glassgpt.engine.quantize import Floats
 from glassgpt.engine.runner import Rows, Runner
 from glassgpt.engine.unpacking import unpack
 from glassgpt.formats.weights import build
+from glassgpt.model.encoder import Encoder
 from glassgpt.model.gpt import GPT
+from glassgpt.model.probe import Probe
+from glassgpt.model.transformer import Transformer
 from glassgpt.text.tokenizer import Tokenizer
 
 Prompt = str | Sequence[int] | Sequence[dict[str, str]]
 AT_ONCE = 64  # positions whose scores are held together: over a vocabulary of 262,144 they fill 67 MB
+
+MOST_BYTES = 4 << 30  # that one look may take beside the weights
 
 _networks: WeakKeyDictionary[LanguageModel, GPT] = WeakKeyDictionary()
 _making = threading.Lock()
@@ -35,18 +42,65 @@ _making = threading.Lock()
 def network_of(model: LanguageModel | GPT) -> GPT:
     """The network in torch that computes as the model does. One that runs in the engine is unpacked when it is first
     looked into, with the numbers that its weights of fewer bits stand for, in float32; it stays as long as the
-    model."""
+    model.
+
+    Raises:
+        ConfigError: the network is being trained with dropout.
+        GlassError: there is not so much memory.
+    """
     if isinstance(model, GPT):
+        check_still(model)
         return model
     engine = engine_network(model)
     if engine is None:
+        check_still(model.network)
         return model.network
     with _making:
         if model not in _networks:
+            need, free = unpacked_bytes(model), available_memory()
+            if free is not None and need > free:
+                raise GlassError("to look into {model} takes {need} GB of memory; {free} GB are free",
+                                 hint="Look into a smaller model, or close other programs.", model=model.name,
+                                 need=f"{need / 1e9:.1f}", free=f"{free / 1e9:.1f}")  # fmt: skip
             unpacked = unpack(engine.config, engine.parts, thread_budget())
             tensors = ((name, torch.from_numpy(numbers)) for name, numbers in unpacked)
             _networks[model] = build(engine.config, tensors, model.name, torch.float32)
         return _networks[model]
+
+
+def unpacked_bytes(model: LanguageModel) -> int:
+    """How many bytes `network_of` makes for a model that runs in the engine; 0 where there is nothing to be made."""
+    engine = engine_network(model)
+    if engine is None or model in _networks:
+        return 0
+    with torch.device("meta"):
+        return 4 * GPT(engine.config).count_parameters()
+
+
+def check_still(network: GPT | Encoder | Transformer) -> None:
+    """Raises ConfigError where the network drops values at random: no two looks would see the same."""
+    if network.training and network.config.dropout:
+        raise ConfigError("the network drops values at random while it is trained", hint="Call its eval() first.")
+
+
+def read_seen(network: GPT, rows: Tensor, probe: Probe | None, cache: KVCache | None = None) -> Tensor:
+    """The hidden states [B, T, C] of ids [B, T] with a probe, where attention is computed step by step: its scores,
+    their exponentials and the pattern of one layer are in memory together. Without a probe as always.
+
+    Raises:
+        ConfigError: that would be more than `MOST_BYTES`.
+    """
+    if probe is not None:
+        check_room(3 * 4 * rows.shape[0] * network.config.n_head * rows.shape[1] ** 2, rows.shape[1])
+    return network.hidden(rows, cache=cache, probe=probe)
+
+
+def check_room(total: int, tokens: int) -> None:
+    """Raises ConfigError where a look would take so many bytes for a text of so many tokens."""
+    if total > MOST_BYTES:
+        raise ConfigError("the values of {tokens} tokens take {size} GB; a look holds up to {limit}",
+                          hint="Choose some with names=, or give a shorter prompt.", tokens=tokens,
+                          size=f"{total / 1e9:.1f}", limit=f"{MOST_BYTES / 1e9:.1f}")  # fmt: skip
 
 
 def engine_network(model: LanguageModel | GPT) -> Network | None:
@@ -65,13 +119,22 @@ def ids_of(model: LanguageModel | GPT, prompt: Prompt | Tensor | np.ndarray) -> 
         GlassError: the model has no chat template.
     """
     if isinstance(prompt, Tensor | np.ndarray):
+        if prompt.ndim > 1 and prompt.shape[0] != 1:
+            raise InputError("{count} sequences were given; one can be read here", count=prompt.shape[0],
+                             hint="Give them one by one, or to a network alone by run_with_trace.")  # fmt: skip
         prompt = prompt.flatten().tolist()
     if not isinstance(prompt, Sequence):
         raise InputError("a prompt is a text, token ids or messages; {kind} was given", kind=type(prompt).__name__)
+    if not isinstance(prompt, str):
+        given: list[Any] = [int(one) if isinstance(one, np.integer) else one for one in prompt]
+        prompt = given
+        if any(isinstance(one, dict) for one in prompt) and not all(isinstance(one, dict) for one in prompt):
+            raise InputError("a prompt is a text, token ids or messages; {kind} was given",
+                             kind="messages among other things")  # fmt: skip
     if isinstance(model, GPT):
         if isinstance(prompt, str) or (prompt and isinstance(prompt[0], dict)):
             raise InputError("a network alone reads token ids", hint="Give ids, or what `glassgpt.load` gives.")
-        ids: list[int] = list(prompt)  # type: ignore[arg-type]
+        ids: list[int] = list(prompt)
         limit, size = model.config.context_length, model.config.vocab_size
         wrong = [i for i in ids if not isinstance(i, int) or isinstance(i, bool) or not 0 <= i < size]
         if wrong:
@@ -82,7 +145,7 @@ def ids_of(model: LanguageModel | GPT, prompt: Prompt | Tensor | np.ndarray) -> 
         ids = model.template.encode(model.tokenizer, messages, add_generation_prompt=ready).ids
         limit = model.context_length
     else:
-        ids, limit = model.encode(prompt), model.context_length  # type: ignore[arg-type]
+        ids, limit = model.encode(prompt), model.context_length
     if not ids:
         raise InputError("the prompt is empty", hint="Give some text to continue.")
     if len(ids) > limit:

@@ -14,11 +14,14 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from glassgpt.core.errors import ConfigError
+
 Ints = NDArray[np.int64]
 
 REACH = 8192  # symbols that starts are sorted by, and so the longest text that can be asked for
 PAD = 64  # zeros after the last document: comparisons read so many symbols at a time
 UNKNOWN = -1  # in a question: a symbol that stands nowhere
+MOST = (1 << 24) - 1  # symbols that are sorted at once: rank, place and group fit into 64 bits
 _FIRST, _ROWS = 4, 1 << 14  # symbols compared at first, and searches made at once
 _SORTED_AT_ONCE = 1 << 20
 
@@ -27,7 +30,7 @@ def sort_suffixes(window: NDArray[np.unsignedinteger], count: int, reach: int = 
     """The starts 0 to `count` - 1, sorted by the `reach` symbols that follow each; equal ones by their place.
 
     Args:
-        window: a part of a text and, after its `count` symbols, `reach` more or all that there are; below 2^31.
+        window: a part of a text and, after its `count` symbols, `reach` more or all that there are; at most `MOST`.
 
     By prefix doubling (Karp, Miller and Rosenberg 1972; Larsson and Sadakane 2007): starts sorted by h symbols have
     ranks, and a start's rank with the rank of the place h further on sorts by 2h. Only what is still equal is sorted
@@ -35,6 +38,9 @@ def sort_suffixes(window: NDArray[np.unsignedinteger], count: int, reach: int = 
     as fast as it sorts places by numbers.
     """
     n = len(window)
+    if n > MOST:
+        raise ConfigError("{count:,} symbols are to be sorted at once; at most {most:,} can be", count=n, most=MOST,
+                          hint="Give a smaller `part`.")  # fmt: skip
     place_bits, symbol_bits = _bits(n), _bits(int(window.max(initial=0)))
     depth = max(1, (64 - place_bits) // symbol_bits)
     key = np.zeros(n, np.uint64)

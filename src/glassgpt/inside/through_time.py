@@ -111,7 +111,7 @@ def _through(run: Run, places: Sequence[tuple[int, Path]], prompt: Prompt, layer
 
 
 def models(run: Run, places: Sequence[tuple[int, Path]]) -> Iterator[tuple[int, LanguageModel]]:
-    """The model as it was at each of some steps; one at a time is in memory, and a correction's network is changed for
+    """The model as it was at each of some steps; two at a time are in memory, and a correction's network is changed for
     the next. Raises FormatError, ConfigError."""
     settings = settings_from(FineTuneSettings, run.about["settings"]) if "settings" in run.about else None
     if settings is None or settings.lora.rank == 0:

@@ -36,7 +36,16 @@ from torch import Tensor
 
 from glassgpt.core.errors import ConfigError, InputError, nearest
 from glassgpt.engine.language_model import LanguageModel
-from glassgpt.inside.subject import Prompt, engine_network, engine_scores, ids_of, network_of, texts_of
+from glassgpt.inside.subject import (
+    Prompt,
+    check_room,
+    check_still,
+    engine_network,
+    engine_scores,
+    ids_of,
+    network_of,
+    texts_of,
+)
 from glassgpt.model.config import ModelConfig
 from glassgpt.model.encoder import Encoder
 from glassgpt.model.gpt import GPT
@@ -44,7 +53,6 @@ from glassgpt.model.probe import Probe
 from glassgpt.model.transformer import Transformer, TransformerConfig
 
 ATTENTION = ("q", "k", "v", "pattern", "z")
-MOST_BYTES = 4 << 30  # of the values of one trace
 Network = GPT | Encoder | Transformer
 
 
@@ -184,16 +192,23 @@ def _inputs(model: LanguageModel | Network, prompt: object) -> tuple[Tensor, ...
     if isinstance(model, Transformer):
         if not isinstance(prompt, tuple | list) or len(prompt) != 2:
             raise InputError("an encoder and decoder reads two sequences", hint="Give a pair: source ids, target ids.")
-        return tuple(_rows(model, part) for part in prompt)
+        config = model.config
+        source, target = (_rows(model, part, size) for part, size in zip(
+            prompt, (config.source_vocab, config.target_vocab), strict=True))  # fmt: skip
+        if len(source) != len(target):
+            raise InputError("{first} sources and {second} targets were given; expected as many", first=len(source),
+                             second=len(target))  # fmt: skip
+        return source, target
     several = isinstance(prompt, list | tuple) and len(prompt) > 0 and isinstance(prompt[0], list | tuple)
-    if isinstance(model, Encoder) or (isinstance(model, GPT) and (isinstance(prompt, Tensor) or several)):
-        return (_rows(model, prompt),)
+    given = isinstance(prompt, Tensor | np.ndarray)
+    if isinstance(model, Encoder) or (isinstance(model, GPT) and (given or several)):
+        return (_rows(model, prompt, model.config.vocab_size),)
     device = network_of(model).embed.weight.device
     return (torch.tensor([ids_of(model, prompt)], device=device),)  # type: ignore[arg-type]
 
 
-def _rows(network: Network, ids: object) -> Tensor:
-    """Ids as a tensor [B, T] of the network's vocabulary."""
+def _rows(network: Network, ids: object, size: int) -> Tensor:
+    """Ids as a tensor [B, T] of a vocabulary of that size."""
     try:
         rows = torch.as_tensor(ids, device=next(network.parameters()).device)
         if rows.dim() == 1:
@@ -203,28 +218,25 @@ def _rows(network: Network, ids: object) -> Tensor:
         fits = False
     if not fits:
         raise InputError("a network alone reads token ids", hint="Give ids, or what `glassgpt.load` gives.")
-    config = network.config
-    sizes = (config.vocab_size,) if isinstance(config, ModelConfig) else (config.source_vocab, config.target_vocab)
-    if not 0 <= int(rows.min()) <= int(rows.max()) < max(sizes):
+    if not 0 <= int(rows.min()) <= int(rows.max()) < size:
         wrong = int(rows.min()) if rows.min() < 0 else int(rows.max())
-        raise InputError("token id {id} is not in the vocabulary, which has {size} entries", id=wrong, size=max(sizes))
+        raise InputError("token id {id} is not in the vocabulary, which has {size} entries", id=wrong, size=size)
+    config = network.config
+    limit = config.context_length if isinstance(config, ModelConfig) else config.max_len
+    if rows.shape[1] > limit:
+        raise InputError("{total} tokens do not fit: the model's context is {limit}", total=rows.shape[1], limit=limit,
+                         hint="Shorten the input, or use a model with a longer context.")  # fmt: skip
     return rows.long()
 
 
 def _check(network: Network, wanted: set[str], inputs: tuple[Tensor, ...]) -> None:
+    check_still(network)
     config = network.config
-    if network.training and config.dropout:
-        raise ConfigError("the network drops values at random while it is trained", hint="Call its eval() first.")
     batch, length = len(inputs[0]), max(rows.shape[1] for rows in inputs)
-    total = 4 * batch * length * sum(_numbers(name, config, length) for name in wanted)
-    if total > MOST_BYTES:
-        raise ConfigError(
-            "the values of {tokens} tokens take {size} GB; a trace holds up to {limit}",
-            hint="Choose some with names=, or give a shorter prompt.",
-            tokens=length,
-            size=f"{total / 1e9:.1f}",
-            limit=f"{MOST_BYTES / 1e9:.1f}",
-        )
+    # The scores are there whether they are kept or not, and so are three tables of attention of one layer.
+    held = {*wanted, "logits"}
+    numbers = sum(_numbers(name, config, length) for name in held) + 3 * _numbers("attn.pattern", config, length)
+    check_room(4 * batch * length * numbers, length)
 
 
 def _numbers(name: str, config: ModelConfig | TransformerConfig, length: int) -> int:

@@ -15,12 +15,12 @@ from weakref import WeakKeyDictionary
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as save_tensors
 from torch import Tensor
 from torch.nn import functional as F
 
 from glassgpt.core.errors import ConfigError, FormatError, InputError
-from glassgpt.core.files import refusing_disk
+from glassgpt.core.files import write_whole
 from glassgpt.engine.language_model import LanguageModel
 from glassgpt.engine.receipt import files_hash
 from glassgpt.inside.lens import lens_scores, residual_streams
@@ -82,8 +82,9 @@ class TunedLens:
         held = max(1, len(windows) // 10)
         train, held_out = windows[:-held], windows[-held:][:8]
         layers, width = network.config.n_layer, network.config.n_embd
-        weight = torch.zeros(layers, width, width, requires_grad=True)
-        bias = torch.zeros(layers, width, requires_grad=True)
+        device = network.embed.weight.device
+        weight = torch.zeros(layers, width, width, device=device, requires_grad=True)
+        bias = torch.zeros(layers, width, device=device, requires_grad=True)
         optimizer = torch.optim.AdamW([weight, bias], lr=_rate(width), weight_decay=0.0)
         random = torch.Generator().manual_seed(seed)
         began, best = time.monotonic(), None
@@ -94,11 +95,11 @@ class TunedLens:
                 break
             optimizer.param_groups[0]["lr"] = _rate(width) * max(0.02, 1 - share)
             best = lens._step(network, batch, random)
-            optimizer.zero_grad()
-            best.backward()
+            weight.grad, bias.grad = torch.autograd.grad(best, [weight, bias])  # the network's weights get none
             torch.nn.utils.clip_grad_norm_([weight, bias], 1.0)
             optimizer.step()
             progress(min(share, 1.0), float(best.detach()))
+        progress(1.0, float(best.detach()) if best is not None else 0.0)
         weight, bias = weight.detach(), bias.detach()
         trained = cls(weight, bias, network.config.vocab_size, (0.0, 0.0), _hash_of(model))
         trained.losses = (divergence(network, held_out, None), divergence(network, held_out, trained))
@@ -110,7 +111,7 @@ class TunedLens:
             *streams, last = residual_streams(network, ids.tolist())
             end = network.logits(network.norm(last)).float()  # [T, V]
             likely = end.topk(min(_LIKELY, end.shape[1]), dim=-1).indices.flatten()
-            chance = torch.randint(0, end.shape[1], (_BY_CHANCE,), generator=random)
+            chance = torch.randint(0, end.shape[1], (_BY_CHANCE,), generator=random).to(likely)
             chosen = torch.cat((likely, chance)).unique()
             target = end[:, chosen].log_softmax(-1)
             head = network.embed.weight if network.head is None else network.head.weight
@@ -127,8 +128,8 @@ class TunedLens:
         """Write it as a safetensors file; raises GlassError where the disk refuses."""
         about = {"format": _FORMAT, "vocabulary": str(self.vocabulary), "before": repr(self.losses[0]),
                  "after": repr(self.losses[1]), "model": self.model_sha256}  # fmt: skip
-        with refusing_disk(path):
-            save_file({"weight": self.weight.contiguous(), "bias": self.bias.contiguous()}, path, about)
+        tensors = {"weight": self.weight.cpu().contiguous(), "bias": self.bias.cpu().contiguous()}
+        write_whole(path, save_tensors(tensors, about))
 
     @classmethod
     def load(cls, path: Path) -> TunedLens:

@@ -165,6 +165,17 @@ class Hub:
             entry.users -= 1
             entry.used_at = time.monotonic()
 
+    def grow(self, model: LanguageModel, more: int) -> None:
+        """A model that is in use takes so many bytes more from now on, for which others leave. Raises Problem (503)
+        where there is no room."""
+        entry = next(entry for entry in self.entries.values() if entry.model is model)
+        entry.size += more
+        try:
+            self._make_room(entry)
+        except Problem:
+            entry.size -= more
+            raise
+
     def begin(self, failed: Callable[[Exception], None], loaded: Callable[[], None]) -> None:
         """Brings the first model while clients are served already. `loaded` is called when it is there, `failed` where
         it cannot be loaded."""

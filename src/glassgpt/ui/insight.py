@@ -100,7 +100,12 @@ class Insight:
         async with self.hub.use(name) as model:
             reply = self._open.get(message)
             if reply is None or reply.opened.model is not model or reply.message.text != found.text:
-                reply = await self._run(lambda: self._read(found, model, name, options(name)))
+                self.hub.grow(model, await self._run(lambda: _unpacked(model)))
+                try:
+                    reply = await self._run(lambda: self._read(found, model, name, options(name)))
+                except BaseException:  # perhaps before anything was unpacked
+                    self.hub.grow(model, -await self._run(lambda: _unpacked(model)))
+                    raise
                 self._open[message] = reply
                 self._pool.submit(reply.opened.prepare)
             self._open.move_to_end(message)
@@ -177,6 +182,13 @@ class Insight:
 
     async def _run(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+
+
+def _unpacked(model: LanguageModel) -> int:
+    """Bytes that looking into a model takes for as long as it is loaded, where they are not taken yet."""
+    from glassgpt.inside.subject import unpacked_bytes
+
+    return unpacked_bytes(model)
 
 
 def _modest() -> None:
