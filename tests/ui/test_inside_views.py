@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import re
+import subprocess
+import sys
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,9 +25,12 @@ from glassgpt.data.examples import make_example
 from glassgpt.data.rows import Row
 from glassgpt.data.shards import write_shards
 from glassgpt.engine.language_model import LanguageModel
+from glassgpt.engine.load import load
 from glassgpt.inside.ablate import Switches
 from glassgpt.inside.opened import Opened
+from glassgpt.inside.subject import unpacked_bytes
 from glassgpt.server.hub import Entry, Hub
+from glassgpt.server.problems import Problem
 from glassgpt.ui.inside_origins import origins
 from glassgpt.ui.inside_views import VIEWS, about, check_place, switches_of
 from glassgpt.ui.insight import Insight, Reply, character_of
@@ -199,10 +204,9 @@ class Lookings:
         with torch.no_grad():
             return small_network(entry)
 
-    async def ask(
-        self, work: Callable[[Reply], Any], wanted: Callable[[], bool] = lambda: True, **sampling: Any
-    ) -> Any:
-        return await self.insight.ask(self.message, lambda name: Options(name, sampling=sampling), work, wanted)
+    async def ask(self, work: Callable[[Reply], Any], wanted: Callable[[], bool] = lambda: True, torch: bool = True,
+                  **sampling: Any) -> Any:  # fmt: skip
+        return await self.insight.ask(self.message, lambda name: Options(name, sampling=sampling), work, wanted, torch)
 
     def close(self) -> None:
         self.hub.close()
@@ -284,3 +288,67 @@ def test_what_has_nothing_to_read_from_has_a_pattern_still(reply):
     one.opened, one.start = Opened(one.opened.model, one.opened.ids[:2]), 1
     found = VIEWS["attention"](one, 1, {"layer": -1, "head": -1}, "en")
     assert (found["layer"], found["head"]) == (0, 0) and found["readers"] == []
+
+
+def test_what_looking_inside_takes_counts_towards_the_servers_memory(tmp_path):
+    """Weights of few bits are unpacked to 32; without room for that, it is refused and nothing is counted."""
+    with torch.no_grad():
+        small_network(Entry("small", "small")).save(tmp_path / "model")
+    lookings = Lookings(tmp_path)
+    lookings.hub.load = lambda entry: load(str(tmp_path / "model"), precision="int8")
+
+    async def looks() -> None:
+        assert await lookings.ask(lambda reply: reply.opened.ids, torch=False)
+        entry = lookings.hub.entries["small"]
+        packed, need = entry.size, unpacked_bytes(entry.model)
+        lookings.hub.memory = packed + need - 1
+        with pytest.raises(Problem, match="may take"):
+            await lookings.ask(lambda reply: reply)
+        assert entry.size == packed and unpacked_bytes(entry.model) == need
+        lookings.hub.memory = packed + need
+        assert await asyncio.gather(*(lookings.ask(lambda reply: reply.start) for _ in range(3)))
+        assert entry.size == packed + need and unpacked_bytes(entry.model) == 0
+
+    try:
+        asyncio.run(looks())
+    finally:
+        lookings.close()
+
+
+@pytest.mark.slow
+def test_a_reply_is_opened_and_its_choices_are_seen_without_torch(smollm2_path, tmp_path):
+    """To import it takes seconds, for which the first click would wait."""
+    script = f"""
+import asyncio, sys
+from pathlib import Path
+from glassgpt.assistant.store import Store
+from glassgpt.engine.load import load
+from glassgpt.server.hub import Hub
+from glassgpt.ui.inside_views import VIEWS, WITHOUT_TORCH, about
+from glassgpt.ui.insight import Insight
+from glassgpt.ui.talks import Options, Talks
+
+hub = Hub(["small"], lambda entry: load({str(smollm2_path)!r}))
+store = Store(Path({str(tmp_path / "conversations.db")!r}))
+insight = Insight(hub, store, Talks(hub, store))
+conversation = store.create("sea").id
+store.add(conversation, "user", "And the sea?")
+reply = store.begin_reply(conversation, extras={{"model": "small"}})
+reply.append("The sea was calm.")
+reply.finish({{"model": "small"}})
+
+async def look():
+    def work(reply):
+        views = [VIEWS[view](reply, reply.start, {{}}, "en") for view in WITHOUT_TORCH]
+        return about(reply, reply.start, "en")["chances"], views
+    chances, views = await insight.ask(reply.id, Options, work, torch=False)
+    print(len(chances), len(views), "torch" in sys.modules)
+
+asyncio.run(look())
+hub.close()
+store.close()
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    tokens, views, imported = done.stdout.split()
+    assert int(tokens) > 3 and views == "2" and imported == "False"

@@ -9,19 +9,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, NamedTuple
 
 from glassgpt.engine.language_model import LanguageModel
 from glassgpt.engine.settings import check_int
-from glassgpt.inside.heads import Summary, summarise
-from glassgpt.inside.lens import Lens, read_streams
 from glassgpt.inside.steps import Step, read_steps
 from glassgpt.inside.subject import ids_of, network_of, read_seen, texts_of
-from glassgpt.inside.tuned import TunedLens, own_lens
-from glassgpt.model.attention import attention_pattern, causal_mask
+
+if TYPE_CHECKING:  # imported by what needs it: a text is opened, and its steps are read, without torch
+    from torch import Tensor
+
+    from glassgpt.inside.heads import Summary
+    from glassgpt.inside.lens import Lens
+    from glassgpt.inside.tuned import TunedLens
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,8 @@ class Opened:
     def readers(self, place: int, count: int = 8) -> list[Reader]:
         """The heads that read the most from one place when the token at `place` was chosen; what they give to the first
         token, where heads rest, and to the last one before it does not count. Raises ConfigError: there is none."""
+        from glassgpt.model.attention import attention_pattern
+
         check_int("place", place, 1, len(self.ids))
         queries, keys = self._read.queries, self._read.keys
         row, found = place - 1, list[Reader]()
@@ -101,16 +103,22 @@ class Opened:
 
     def summary(self, layer: int, head: int) -> Summary:
         """What that head does in this text."""
+        from glassgpt.inside.heads import summarise
+
         return summarise(self.pattern(layer, head))
 
     def lens(self, start: int, stop: int, top: int = 5, tuned: TunedLens | None = None) -> Lens:
         """What the layers would say at the places from `start` up to `stop`; see `lens.logit_lens`."""
+        from glassgpt.inside.lens import read_streams
+
         streams = [stream[start:stop] for stream in self.streams]
         return read_streams(self.model, streams, self.ids[start:stop], top, start, tuned)
 
     @property
     def tuned(self) -> TunedLens | None:
         """The tuned lens that lies beside the model; see `tuned.own_lens`."""
+        from glassgpt.inside.tuned import own_lens
+
         return own_lens(self.model)
 
     @property
@@ -124,6 +132,10 @@ class Opened:
         return self._read.middles
 
     def _patterns(self, layer: int, q: Tensor, k: Tensor) -> Tensor:
+        import torch
+
+        from glassgpt.model.attention import attention_pattern, causal_mask
+
         block = network_of(self.model).blocks[layer]
         places = torch.arange(q.shape[2])[None]
         window = self.model.config.sliding_window if block.sliding else None
@@ -132,6 +144,8 @@ class Opened:
 
     @cached_property
     def _read(self) -> _Read:
+        import torch
+
         network, kept = network_of(self.model), _Read([], [], [], [])
 
         def keep(name: str, value: Tensor) -> Tensor:

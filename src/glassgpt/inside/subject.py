@@ -1,34 +1,38 @@
-"""What is looked into: the network behind a model, the ids of a prompt, and the scores of every position."""
+"""What is looked into: the network behind a model, the ids of a prompt, and the scores of every position.
+
+torch is imported by what needs it: the scores of a model that runs in the engine are there without.
+"""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from glassgpt.core.errors import ConfigError, GlassError, InputError
 from glassgpt.core.memory import available_memory
 from glassgpt.core.threads import thread_budget
 from glassgpt.engine.draft import BRIEF
 from glassgpt.engine.engine import Engine
-from glassgpt.engine.kv_cache import KVCache
 from glassgpt.engine.language_model import LanguageModel
 from glassgpt.engine.network import Network
 from glassgpt.engine.pages import pages_for
 from glassgpt.engine.quantize import Floats
 from glassgpt.engine.runner import Rows, Runner
 from glassgpt.engine.unpacking import unpack
-from glassgpt.formats.weights import build
-from glassgpt.model.encoder import Encoder
-from glassgpt.model.gpt import GPT
-from glassgpt.model.probe import Probe
-from glassgpt.model.transformer import Transformer
 from glassgpt.text.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from glassgpt.engine.kv_cache import KVCache
+    from glassgpt.model.encoder import Encoder
+    from glassgpt.model.gpt import GPT
+    from glassgpt.model.probe import Probe
+    from glassgpt.model.transformer import Transformer
 
 Prompt = str | Sequence[int] | Sequence[dict[str, str]]
 AT_ONCE = 64  # positions whose scores are held together: over a vocabulary of 262,144 they fill 67 MB
@@ -48,7 +52,7 @@ def network_of(model: LanguageModel | GPT) -> GPT:
         ConfigError: the network is being trained with dropout.
         GlassError: there is not so much memory.
     """
-    if isinstance(model, GPT):
+    if not isinstance(model, LanguageModel):
         check_still(model)
         return model
     engine = engine_network(model)
@@ -62,6 +66,10 @@ def network_of(model: LanguageModel | GPT) -> GPT:
                 raise GlassError("to look into {model} takes {need} GB of memory; {free} GB are free",
                                  hint="Look into a smaller model, or close other programs.", model=model.name,
                                  need=f"{need / 1e9:.1f}", free=f"{free / 1e9:.1f}")  # fmt: skip
+            import torch
+
+            from glassgpt.formats.weights import build
+
             unpacked = unpack(engine.config, engine.parts, thread_budget())
             tensors = ((name, torch.from_numpy(numbers)) for name, numbers in unpacked)
             _networks[model] = build(engine.config, tensors, model.name, torch.float32)
@@ -73,6 +81,10 @@ def unpacked_bytes(model: LanguageModel) -> int:
     engine = engine_network(model)
     if engine is None or model in _networks:
         return 0
+    import torch
+
+    from glassgpt.model.gpt import GPT
+
     with torch.device("meta"):
         return 4 * GPT(engine.config).count_parameters()
 
@@ -105,7 +117,7 @@ def check_room(total: int, tokens: int) -> None:
 
 def engine_network(model: LanguageModel | GPT) -> Network | None:
     """The network of the engine, where that is what answers."""
-    if isinstance(model, GPT) or not isinstance(model.loop, Engine):
+    if not isinstance(model, LanguageModel) or not isinstance(model.loop, Engine):
         return None
     return model.loop.network
 
@@ -118,7 +130,7 @@ def ids_of(model: LanguageModel | GPT, prompt: Prompt | Tensor | np.ndarray) -> 
             no tokenizer.
         GlassError: the model has no chat template.
     """
-    if isinstance(prompt, Tensor | np.ndarray):
+    if not isinstance(prompt, Sequence) and hasattr(prompt, "tolist"):  # torch's or numpy's
         if prompt.ndim > 1 and prompt.shape[0] != 1:
             raise InputError("{count} sequences were given; one can be read here", count=prompt.shape[0],
                              hint="Give them one by one, or to a network alone by run_with_trace.")  # fmt: skip
@@ -131,7 +143,7 @@ def ids_of(model: LanguageModel | GPT, prompt: Prompt | Tensor | np.ndarray) -> 
         if any(isinstance(one, dict) for one in prompt) and not all(isinstance(one, dict) for one in prompt):
             raise InputError("a prompt is a text, token ids or messages; {kind} was given",
                              kind="messages among other things")  # fmt: skip
-    if isinstance(model, GPT):
+    if not isinstance(model, LanguageModel):
         if isinstance(prompt, str) or (prompt and isinstance(prompt[0], dict)):
             raise InputError("a network alone reads token ids", hint="Give ids, or what `glassgpt.load` gives.")
         ids: list[int] = list(prompt)
@@ -200,6 +212,8 @@ def engine_scores(network: Network, ids: Sequence[int], start: int = 0) -> Itera
 
 def torch_scores(network: GPT, ids: Sequence[int], start: int = 0) -> Iterator[tuple[int, Floats]]:
     """`scores_of` by the network in torch."""
+    import torch
+
     device = network.embed.weight.device
     with torch.no_grad():
         hidden = network.hidden(torch.tensor([list(ids)], device=device))[0]  # [T, C]

@@ -47,7 +47,7 @@ class InsidePage:
         mine = self._opening
 
         def seen(reply: Reply) -> tuple[dict[str, Any], str]:
-            from glassgpt.ui.inside_views import about  # here, since the event loop must not wait for torch
+            from glassgpt.ui.inside_views import about
 
             place = where(reply)
             if place is None or not reply.start <= place < len(reply.opened.ids):
@@ -55,7 +55,7 @@ class InsidePage:
             return about(reply, place, language), reply.model_name
 
         try:
-            found = await self.insight.ask(message, self._options, seen, lambda: mine == self._opening)
+            found = await self.insight.ask(message, self._options, seen, lambda: mine == self._opening, torch=False)
         except Exception as error:
             if mine == self._opening:
                 self._say(self.window.line(error))
@@ -86,7 +86,7 @@ class InsidePage:
 
     async def _wanted(self, given: dict[str, Any]) -> None:
         """A view is seen, of one place."""
-        from glassgpt.ui.inside_views import VIEWS, check_place
+        from glassgpt.ui.inside_views import VIEWS, WITHOUT_TORCH, check_place
 
         view, number, message = str(given.get("view")), given.get("number"), self.message
         self._asked += 1
@@ -100,6 +100,7 @@ class InsidePage:
                 message, self._options,
                 lambda reply: VIEWS[view](reply, check_place(reply, given.get("place")), given, language),
                 lambda: mine == self._asked and not self.window.client.is_deleted,
+                torch=view not in WITHOUT_TORCH,
             )  # fmt: skip
         except Exception as error:
             self.glass.refuse(number, self.window.line(error))
@@ -125,7 +126,7 @@ class InsidePage:
             return reply, [*reply.opened.ids[reply.start : place], token]
 
         try:
-            found = await self.insight.ask(message, self._options, beginning)
+            found = await self.insight.ask(message, self._options, beginning, torch=False)
             if found is None:
                 return
             reply, ids = found

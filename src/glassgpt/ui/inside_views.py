@@ -1,4 +1,5 @@
-"""What is seen of a token in each view, as numbers and sentences for `glass.js`. No page library here."""
+"""What is seen of a token in each view, as numbers and sentences for `glass.js`. No page library here, and torch in the
+views alone that need it."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ import base64
 import shlex
 from collections.abc import Callable, Mapping
 from itertools import takewhile
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,14 +15,13 @@ from glassgpt.core.errors import InputError
 from glassgpt.core.words import say
 from glassgpt.engine.request import sampling_settings
 from glassgpt.engine.settings import check_int
-from glassgpt.inside.ablate import Switches, ablate, answer_with
-from glassgpt.inside.attribute import attribute, strongest
-from glassgpt.inside.carried import carried_to
-from glassgpt.inside.heads import NAMED, Summary
 from glassgpt.inside.steps import decide
-from glassgpt.inside.tuned import lens_file
 from glassgpt.ui.inside_origins import origins
 from glassgpt.ui.insight import Reply
+
+if TYPE_CHECKING:
+    from glassgpt.inside.ablate import Switches
+    from glassgpt.inside.heads import Summary
 
 MOST_MATRIX = 1024  # places in a picture of attention; of longer texts the last ones
 WINDOW = (6, 4)  # places before and after the one that is looked at, in the view of layers
@@ -95,6 +95,8 @@ def attention(reply: Reply, place: int, given: Mapping[str, Any], language: str)
 
 def does(summary: Summary, language: str) -> str:
     """What a head does, in words."""
+    from glassgpt.inside.heads import NAMED
+
     if summary.previous >= NAMED:
         return say("looks mostly at the token before ({share:.0%})", language, share=summary.previous)
     if summary.first >= NAMED:
@@ -106,6 +108,8 @@ def does(summary: Summary, language: str) -> str:
 
 def layers(reply: Reply, place: int, given: Mapping[str, Any], language: str) -> dict[str, Any]:
     """What each layer would have said, around this place; by the model's own tuned lens where that is asked for."""
+    from glassgpt.inside.tuned import lens_file
+
     opened = reply.opened
     start, stop = max(0, place - WINDOW[0]), min(len(opened.ids), place + WINDOW[1])
     lens = opened.lens(start, stop, 5, opened.tuned if given.get("tuned") is True else None)
@@ -137,6 +141,9 @@ def layers(reply: Reply, place: int, given: Mapping[str, Any], language: str) ->
 
 def influence(reply: Reply, place: int, given: Mapping[str, Any], language: str) -> dict[str, Any]:
     """Which tokens made this one likely: what they carried, at once; by integrated gradients where it is asked for."""
+    from glassgpt.inside.attribute import attribute, strongest
+    from glassgpt.inside.carried import carried_to
+
     opened = reply.opened
     if given.get("exactly") and place not in reply.computed:
         exact = attribute(opened.model, opened.ids[:place], opened.ids[place], seconds=PATIENCE_S, going=reply.going)
@@ -159,6 +166,8 @@ def influence(reply: Reply, place: int, given: Mapping[str, Any], language: str)
 
 def switches(reply: Reply, place: int, given: Mapping[str, Any], language: str) -> dict[str, Any]:
     """What would have come here with parts switched off, and how the reply would have gone on."""
+    from glassgpt.inside.ablate import Switches, ablate, answer_with
+
     opened = reply.opened
     off = switches_of(given.get("off"))
     ids = opened.ids[:place]
@@ -183,6 +192,8 @@ def switches(reply: Reply, place: int, given: Mapping[str, Any], language: str) 
 
 def switches_of(given: object) -> Switches:
     """What the page's names of parts mean: "h3.1" a head, "a3" a layer's attention, "m3" its MLP. Raises InputError."""
+    from glassgpt.inside.ablate import Switches
+
     heads: list[tuple[int, int]] = []
     attention: list[int] = []
     mlps: list[int] = []
@@ -207,6 +218,8 @@ VIEWS: dict[str, View] = {
     "choices": choices, "attention": attention, "layers": layers, "influence": influence, "switches": switches,
     "origins": origins,
 }  # fmt: skip
+
+WITHOUT_TORCH = ("choices", "origins")
 
 
 def check_place(reply: Reply, place: object) -> int:

@@ -6,6 +6,7 @@ No page library here. Everything is computed in one thread of its own, so that w
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 from collections import OrderedDict
 from collections.abc import Callable
@@ -14,11 +15,12 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from glassgpt.assistant.store import Message, Store
-from glassgpt.core.errors import InputError
+from glassgpt.core.errors import GlassError, InputError
 from glassgpt.core.threads import thread_budget
 from glassgpt.engine.language_model import LanguageModel
 from glassgpt.engine.packing import BITS
 from glassgpt.server.hub import Hub
+from glassgpt.server.problems import Problem
 from glassgpt.ui.talks import Options, Talks
 
 if TYPE_CHECKING:  # torch is imported when something is looked into, not when the server starts
@@ -27,6 +29,7 @@ if TYPE_CHECKING:  # torch is imported when something is looked into, not when t
     from glassgpt.inside.steps import Step
 
 KEPT = 2  # replies that stay open: each holds some 100 MB for a text of 500 tokens
+PREPARED_S = 0.7  # after which an open reply is read by the network in torch, asked for or not
 CONTEXT = 40  # letters around a word that was clicked on, by which it is found
 MOST_TOKENS = 2048  # attention step by step takes memory with their square: 150 MB for nine heads
 T = TypeVar("T")
@@ -72,19 +75,21 @@ class Insight:
 
     def __init__(self, hub: Hub, store: Store, talks: Talks) -> None:
         self.hub, self.store, self.talks = hub, store, talks
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="inside", initializer=_modest)
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="inside")
         self._open: OrderedDict[str, Reply] = OrderedDict()
+        self._unpacking = asyncio.Lock()
         self.closed = False
         hub.unloading.append(self._forget)
 
     async def ask(self, message: str, options: Callable[[str], Options], work: Callable[[Reply], T],
-                  wanted: Callable[[], bool] = lambda: True) -> T | None:  # fmt: skip
+                  wanted: Callable[[], bool] = lambda: True, torch: bool = True) -> T | None:  # fmt: skip
         """What `work` makes of a reply, in the thread. One that is not open is opened before: laid out again as it was
         when it was written, with the settings of `options`.
 
         Args:
             wanted: whether anybody still wants to know. Where nobody does, what waits is not begun, the reply's `going`
                 tells `work` so, and the answer is None.
+            torch: whether `work` needs the network in torch, which takes seconds the first time, and memory.
 
         Raises:
             NotFoundError: there is no such message.
@@ -100,17 +105,15 @@ class Insight:
         async with self.hub.use(name) as model:
             reply = self._open.get(message)
             if reply is None or reply.opened.model is not model or reply.message.text != found.text:
-                self.hub.grow(model, await self._run(lambda: _unpacked(model)))
-                try:
-                    reply = await self._run(lambda: self._read(found, model, name, options(name)))
-                except BaseException:  # perhaps before anything was unpacked
-                    self.hub.grow(model, -await self._run(lambda: _unpacked(model)))
-                    raise
+                reply = await self._run(lambda: self._read(found, model, name, options(name)))
                 self._open[message] = reply
-                self._pool.submit(reply.opened.prepare)
+                # What else is wanted soon is there then; what is wanted first is not held up by it.
+                asyncio.get_running_loop().call_later(PREPARED_S, self._prepare, message, options)
             self._open.move_to_end(message)
             while len(self._open) > KEPT:
                 self._open.popitem(last=False)
+            if torch and going():
+                await self._unpack(model)
             asked = replace(reply, going=going)
             answer = await self._run(lambda: work(asked) if going() else None)
             return answer if going() else None
@@ -136,6 +139,26 @@ class Insight:
                              hint="Start the server with it, or write the reply again.")  # fmt: skip
         return name
 
+    async def _unpack(self, model: LanguageModel) -> None:
+        """Makes the network in torch where there is none, when the hub has room for it."""
+        async with self._unpacking:  # one at a time, so that none is counted twice
+            more = await self._run(lambda: _unpacked_bytes(model))
+            if more:
+                self.hub.grow(model, more)
+                try:
+                    await self._run(lambda: _make_network(model))
+                except BaseException:
+                    self.hub.grow(model, -more)
+                    raise
+
+    def _prepare(self, message: str, options: Callable[[str], Options]) -> None:
+        async def prepare() -> None:
+            with contextlib.suppress(GlassError, Problem, RuntimeError):  # whoever looks is told then
+                await self.ask(message, options, lambda reply: reply.opened.prepare(), lambda: message in self._open)
+
+        if not self.closed:
+            self._preparing = asyncio.create_task(prepare())
+
     def _forget(self, model: LanguageModel) -> None:
         """A model is unloaded: what is open of it must not keep it in memory."""
         for message in [message for message, reply in self._open.items() if reply.opened.model is model]:
@@ -144,7 +167,6 @@ class Insight:
     def _read(self, message: Message, model: LanguageModel, name: str, options: Options) -> Reply:
         """In the thread: the ids that the model was given and those of its reply, and what it thought of them."""
         from glassgpt.inside.opened import Opened
-        from glassgpt.ui import inside_views  # noqa: F401 - so that the event loop need not wait for it
 
         before, own, sampling = self.laid_out(message, model, options)
         if len(before) + len(own) > MOST_TOKENS:
@@ -184,18 +206,21 @@ class Insight:
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)
 
 
-def _unpacked(model: LanguageModel) -> int:
-    """Bytes that looking into a model takes for as long as it is loaded, where they are not taken yet."""
+def _unpacked_bytes(model: LanguageModel) -> int:
+    """Bytes that the network in torch would take where it is not made yet. In the thread: torch is imported."""
+    import torch
+
     from glassgpt.inside.subject import unpacked_bytes
 
+    # It is slow where its threads wait for one another, and others chat.
+    torch.set_num_threads(max(1, thread_budget() // 2))
     return unpacked_bytes(model)
 
 
-def _modest() -> None:
-    """torch computes with half of the threads: it is slow where its threads wait for one another, and others chat."""
-    import torch
+def _make_network(model: LanguageModel) -> None:
+    from glassgpt.inside.subject import network_of
 
-    torch.set_num_threads(max(1, thread_budget() // 2))
+    network_of(model)
 
 
 def character_of(text: str, word: str, number: int, before: str = "", after: str = "") -> int:
