@@ -18,6 +18,7 @@ import torch
 from glassgpt.core.errors import GlassError
 from glassgpt.model.config import ModelConfig
 from glassgpt.model.gpt import GPT
+from glassgpt.training import processes
 from glassgpt.training.optim import AdamW, Muon
 from glassgpt.training.processes import Processes, can_fork, move_together, start_workers
 from glassgpt.training.workers import Workers
@@ -234,3 +235,49 @@ def test_tensors_that_are_moved_together_stay_the_same_objects_with_the_same_num
     tensors[0].add_(1)
     assert torch.equal(tensors[0], wanted[0] + 1) and torch.equal(tensors[2], wanted[2])
     assert all(t.data_ptr() % 64 == 0 for t in tensors if t.numel())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
+@pytest.mark.parametrize("forks", [60, pytest.param(1500, marks=[pytest.mark.slow, pytest.mark.full])])
+def test_processes_begin_right_after_threads_that_multiplied(network, monkeypatch, forks):
+    """A thread that the system is still ending holds a lock of the library of products for a moment: a copy of the
+    process waited for that lock for ever, once in some 200 times."""
+    monkeypatch.setattr(processes, "_TRIES", 1)
+    monkeypatch.setattr(processes, "_BEGUN_S", 10.0)
+    one = torch.randn(40, 40)
+
+    def multiply() -> None:
+        for _ in range(20):
+            one @ one
+
+    for _ in range(forks):
+        threads = [threading.Thread(target=multiply) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        with closing(Processes(network, {}, count=2)) as workers:
+            workers.seed(1)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
+def test_a_process_that_does_not_begin_is_ended_and_another_begun(network, monkeypatch, tmp_path):
+    monkeypatch.setattr(processes, "_BEGUN_S", 0.3)
+    serve = Processes._serve
+
+    def hangs(self, worker, pipe):
+        (tmp_path / str(os.getpid())).touch()
+        if len(list(tmp_path.iterdir())) < broken:
+            time.sleep(60)
+        monkeypatch.undo()
+        serve(self, worker, pipe)
+
+    monkeypatch.setattr(Processes, "_serve", hangs)
+    broken = 3
+    with closing(Processes(network, {"double": lambda replica, item: 2 * item}, count=2)) as workers:
+        assert workers.map("double", [1, 2, 3]) == [2, 4, 6]
+    assert len(list(tmp_path.iterdir())) == 3 and not children()
+    broken = 99
+    with pytest.raises(GlassError, match="could be begun"):
+        Processes(network, {}, count=2)
+    assert not children()

@@ -15,8 +15,10 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.connection import Connection, Pipe
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -27,6 +29,7 @@ from glassgpt.model.gpt import GPT
 from glassgpt.training.optim import Optimizer
 from glassgpt.training.workers import Job, Workers, clear_gradients, use_generator
 
+_BEGUN_S, _TRIES = 30.0, 3  # for which a process is waited for, and how often one is begun
 ALIGNMENT = 64  # bytes: a cache line, and as wide as the widest vectors
 
 
@@ -61,19 +64,11 @@ class Processes(Workers):
         self._pipes: list[Connection] = []
         self._children: list[int] = []
         gc.freeze()  # looking through what is there already, a copy's collector would copy it
-        for worker in range(1, self.count):
-            here, there = Pipe()
-            child = os.fork()
-            if child == 0:
-                try:
-                    here.close()
-                    self._serve(worker, there)
-                finally:
-                    os._exit(0)  # nothing that this process owns is to be closed or written by its copy
-            there.close()
-            self._pipes.append(here)
-            self._children.append(child)
-        gc.unfreeze()
+        try:
+            for worker in range(1, self.count):
+                self._begin(worker)
+        finally:
+            gc.unfreeze()
 
     def map(self, job: str, items: Sequence[Any]) -> list[Any]:
         """The job done for each item, item i by worker i mod count; the results in order."""
@@ -116,6 +111,31 @@ class Processes(Workers):
             os.kill(child, signal.SIGKILL)  # it owns nothing, and may be in the middle of something long
             os.waitpid(child, 0)
         self._pipes, self._children = [], []
+
+    def _begin(self, worker: int) -> None:
+        """Begin a process, which has multiplied something when this returns."""
+        for _ in range(_TRIES):
+            wait_for_quiet()
+            here, there = Pipe()
+            child = os.fork()
+            if child == 0:
+                try:
+                    here.close()
+                    self._serve(worker, there)
+                finally:
+                    os._exit(0)  # nothing that this process owns is to be closed or written by its copy
+            there.close()
+            if here.poll(_BEGUN_S):
+                self._pipes.append(here)
+                self._children.append(child)
+                self._answer(worker)  # raises where it has ended already
+                return
+            here.close()  # it waits for a lock that nobody holds (`wait_for_quiet`): another copy may not
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+        raise GlassError(
+            "no process that trains beside this one could be begun", hint="Try again, or with --threads 1."
+        )
 
     def _place(self, i: int, gradient: Tensor | None) -> int | None:
         """Which of the shared buffers a summed gradient lies in; moved into the first one where it lies in none."""
@@ -199,6 +219,8 @@ class Processes(Workers):
             signal.signal(number, signal.SIG_IGN)
         torch.set_num_threads(1)
         use_generator(self.network, self.generators[worker])
+        torch.ones(64, 64) @ torch.ones(64, 64)
+        _send(pipe, None)  # it has begun
         while True:
             try:
                 what, value = pipe.recv()
@@ -223,6 +245,31 @@ def _send(pipe: Connection, answer: Any) -> None:
         os._exit(0)
     except Exception:  # an error that cannot be sent as it is
         pipe.send(RuntimeError(f"{type(answer).__name__}: {answer}"))
+
+
+def wait_for_quiet(seconds: float = 2.0) -> None:
+    """Wait until no other thread of this process runs, for so many seconds at most.
+
+    A thread that has ended for Python may still hold a lock of the libraries below torch while the system ends it. In a
+    copy of the process that lock is never released, and the first product waits for it for ever: measured, once in 200
+    forks right after threads that had multiplied.
+    """
+    until, quiet = time.monotonic() + seconds, 0
+    while quiet < 3 and time.monotonic() < until:
+        quiet = 0 if _others_run() else quiet + 1
+        time.sleep(0.001)
+
+
+def _others_run() -> bool:
+    own = threading.get_native_id()
+    for task in Path("/proc/self/task").iterdir():
+        try:
+            about = (task / "stat").read_text(encoding="ascii", errors="replace")
+        except OSError:  # it ends at this moment
+            return True
+        if int(task.name) != own and about.rpartition(")")[2].split()[0] in "RD":
+            return True
+    return False
 
 
 def shared_like(tensors: Sequence[Tensor]) -> list[Tensor]:
