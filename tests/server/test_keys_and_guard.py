@@ -61,6 +61,9 @@ def test_a_file_of_keys(tmp_path: Path):
     shop, other = read_keys(path)
     assert (shop.name, shop.models, shop.per_minute) == ("shop", ("m",), 5)
     assert (other.name, other.models, other.per_minute) == ("key 2", None, 0)
+    path.write_text('[[key]]\nkey = "0123456789abcdef"\nper_minute = -1\n')
+    with pytest.raises(ConfigError, match="per_minute -1; expected 0"):
+        read_keys(path)  # else it would mean any number
     check_model(other, "x")
     with pytest.raises(Problem):
         check_model(shop, "x")

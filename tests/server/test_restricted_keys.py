@@ -109,6 +109,9 @@ def test_a_visitor_is_an_address_or_a_network_of_them_or_what_our_proxy_says():
     assert behind.visitor("10.0.0.1", "5.6.7.8, ::1") == "5.6.7.8"
     assert behind.visitor("1.2.3.4", "5.6.7.8") == "1.2.3.4"
     assert behind.visitor("10.0.0.1", "") == behind.visitor("10.0.0.1", "nonsense") == "10.0.0.1"
+    assert behind.visitor("10.0.0.1", "9.9.9.9, unreadable") == "10.0.0.1"  # what stands before it is no proxy's word
+    assert behind.visitor("10.0.0.1", "9.9.9.9, 5.6.7.8:5678") == "5.6.7.8"
+    assert behind.visitor("10.0.0.1", "9.9.9.9, [2001:db8::1]:5678") == "2001:db8::/64"
     assert plain.visitor("", "") == plain.visitor("unix:", "")
 
 
