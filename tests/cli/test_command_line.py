@@ -147,7 +147,7 @@ def test_nan_weights_are_a_one_line_error_and_debug_shows_the_traceback(broken, 
     assert "Traceback" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "gbk", "cp1252"])
+@pytest.mark.parametrize("encoding", ["ascii", "gbk", pytest.param("cp1252", marks=pytest.mark.full)])
 def test_a_console_that_is_not_utf_8_gets_escapes_and_valid_json(encoding, tiny):
     argv = ["generate", "--model", tiny, "--prompt", "你好 😀", "--seed", "1", "--max-new-tokens", "40"]
     plain = run(*argv, PYTHONIOENCODING=encoding)

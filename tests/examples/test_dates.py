@@ -146,6 +146,7 @@ def test_a_time_limit_is_told_and_an_untrained_model_fails_the_measure():
 
 
 @pytest.mark.slow
+@pytest.mark.full
 def test_the_transformer_learns_to_read_dates_in_both_languages_to_99_percent():
     done = run("--minutes", "2.5", "The 4th of May, 1999", "一九九九年五月四日")
     assert done.returncode == 0, done.stderr

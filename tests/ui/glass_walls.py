@@ -15,6 +15,7 @@ READY = "() => !document.querySelector('.gg-view').hasAttribute('aria-busy')"
 
 def where(window: Page, word: str, number: int = 0) -> tuple[float, float]:
     """The middle of a word of the last reply."""
+    window.locator(".gg-assistant .gg-body").last.wait_for()
     x, y = window.evaluate(
         """([word, number]) => {
           const body = [...document.querySelectorAll('.gg-assistant .gg-body')].pop();
