@@ -121,6 +121,12 @@ def _inside(page: Any, url: str, found: dict[str, float]) -> None:
     page.locator(".gg-assistant .gg-actions button").nth(1).click()
     page.wait_for_function(SEEN.format(sign="tbody tr"), timeout=60_000)
     found["the reply is opened, the first time, s"] = time.perf_counter() - began
+    began = time.perf_counter()
+    page.locator("#gg-tab-attention").click()  # torch is imported for it, and the weights are unpacked
+    page.wait_for_function(SEEN.format(sign="canvas"), timeout=60_000)
+    found["the first view that needs torch opens, at once after that, s"] = time.perf_counter() - began
+    page.locator("#gg-tab-choices").click()
+    page.wait_for_function(SEEN.format(sign="tbody tr"), timeout=60_000)
     tokens = page.locator(".gg-tok")
     count = tokens.count()
     found["tokens of the reply"] = count

@@ -131,7 +131,7 @@ def layers(reply: Reply, place: int, given: Mapping[str, Any], language: str) ->
         }
         for number, reading in reversed(list(enumerate(lens.readings)))
     ]  # fmt: skip
-    hint = say("A tuned lens reads early layers more truly. This trains one in three minutes: {command} (or name a "
+    hint = say("A tuned lens reads early layers more truly. This trains one in five minutes: {command} (or name a "
                "text file of yours)", language,
                command=f"glassgpt look {shlex.quote(opened.model.name)} --tune python-docs")  # fmt: skip
     there = opened.model.path is not None and lens_file(opened.model).is_file()
