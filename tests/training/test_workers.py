@@ -280,4 +280,14 @@ def test_a_process_that_does_not_begin_is_ended_and_another_begun(network, monke
     broken = 99
     with pytest.raises(GlassError, match="could be begun"):
         Processes(network, {}, count=2)
+
+    def second_alone(self, worker, pipe):
+        if worker == 2:
+            time.sleep(60)
+        serve(self, worker, pipe)
+
+    monkeypatch.setattr(Processes, "_serve", second_alone)
+    monkeypatch.setattr(processes, "_BEGUN_S", 0.5)
+    with pytest.raises(GlassError, match="could be begun"):
+        Processes(network, {}, count=3)
     assert len(children()) == others

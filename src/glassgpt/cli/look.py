@@ -74,10 +74,10 @@ def run(args: argparse.Namespace) -> int:
 def _once(args: argparse.Namespace, prompt: Any) -> int:
     from glassgpt.inside.look import look, look_numbers
 
-    model, _ = load_model(args)
-    tuned = None
     if args.tuned and args.out is None and not args.json:
         raise ConfigError("--tuned reads layers, which the table does not show", hint="Add --out FILE or --json.")
+    model, _ = load_model(args)
+    tuned = None
     if args.tuned:
         from glassgpt.inside.tuned import own_lens
 

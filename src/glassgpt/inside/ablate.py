@@ -130,8 +130,8 @@ def answer_with(model: LanguageModel, prompt: Prompt, switches: Switches, max_ne
                 **settings: object) -> Iterator[Piece]:  # fmt: skip
     """Write on with parts switched off, piece by piece; `settings` are those of `SamplingSettings`. The same seed draws
     with the same chance as with everything on. Unless told otherwise it ends after 100 tokens or at the end of the
-    context. Messages are answered until the model's turn is over, other prompts
-    until one of `ends` (the tokenizer's own end of a text unless given) or `stops`.
+    context. Messages are answered until the model's turn is over, other prompts until one of `ends` (the tokenizer's
+    own end of a text unless given) or `stops`.
 
     Raises:
         InputError, ConfigError: as `LanguageModel.generate`, and where there is no such part.

@@ -67,6 +67,9 @@ class Processes(Workers):
         try:
             for worker in range(1, self.count):
                 self._begin(worker)
+        except BaseException:  # those that have begun are ended too
+            self._stop()
+            raise
         finally:
             gc.unfreeze()
 
