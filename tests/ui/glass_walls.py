@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
 from urllib.parse import parse_qs, urlparse
 
 from browsing import Site, kept, say
@@ -11,6 +13,14 @@ from glassgpt.assistant.store import Store
 from glassgpt.engine.language_model import LanguageModel
 
 READY = "() => !document.querySelector('.gg-view').hasAttribute('aria-busy')"
+
+
+def network_site(folder: Path) -> Iterator[Site]:
+    """A server with the small network, for a fixture."""
+    site = Site(folder, "network")
+    site.start()
+    yield site
+    site.stop()
 
 
 def where(window: Page, word: str, number: int = 0) -> tuple[float, float]:

@@ -7,17 +7,14 @@ from collections.abc import Iterator
 
 import pytest
 from browsing import Site, kept, say
-from glass_walls import READY, click_on, inside, opened, place, reply_of, where
+from glass_walls import READY, click_on, inside, network_site, opened, place, reply_of, where
 from playwright.sync_api import Page, expect
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A server with a network that can be looked into."""
-    site = Site(tmp_path_factory.mktemp("controls"), "network")
-    site.start()
-    yield site
-    site.stop()
+    yield from network_site(tmp_path_factory.mktemp("controls"))
 
 
 def test_a_view_that_fails_says_why_and_the_next_one_is_seen(window: Page, site: Site):

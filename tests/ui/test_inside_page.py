@@ -10,7 +10,7 @@ from urllib.parse import urlparse
 import pytest
 import torch
 from browsing import Site, connected, say, whole
-from glass_walls import READY, click_on, opened, place, read, tokens
+from glass_walls import READY, click_on, network_site, opened, place, read, tokens
 from page_child import small_lens, small_network
 from playwright.sync_api import Page, expect
 from test_page_for_everyone import faults
@@ -25,10 +25,7 @@ from glassgpt.server.hub import Entry
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A server with a network that can be looked into."""
-    site = Site(tmp_path_factory.mktemp("inside"), "network")
-    site.start()
-    yield site
-    site.stop()
+    yield from network_site(tmp_path_factory.mktemp("inside"))
 
 
 @pytest.fixture(scope="module")
